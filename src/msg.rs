@@ -1,0 +1,158 @@
+//! The ROS 2 messages that we speak, as serde types in the order of their fields on the wire (CDR).
+//!
+//! Contract: called from the I/O thread, from bags and from the simulator; never from the pinned thread. A type that is
+//! received at 1 kHz comes twice: [`JointStateView`] decodes into fixed arrays without touching the heap and fails (a
+//! counted drop) on more than [`MAX_NAMES`] joints or longer names; [`JointState`] is its growing twin for writing.
+
+use arrayvec::{ArrayString, ArrayVec};
+use serde::{Deserialize, Serialize};
+
+/// The most joints that a received message may name: an arm's, and those of what stands beside it.
+pub const MAX_NAMES: usize = 64;
+
+/// A joint's name as received.
+pub type Name = ArrayString<64>;
+
+/// builtin_interfaces/Time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Time {
+    /// Seconds.
+    pub sec: i32,
+    /// Nanoseconds within the second.
+    pub nanosec: u32,
+}
+
+impl Time {
+    /// As nanoseconds.
+    pub fn to_ns(self) -> i64 {
+        i64::from(self.sec) * 1_000_000_000 + i64::from(self.nanosec)
+    }
+
+    /// From nanoseconds; what does not fit saturates.
+    pub fn from_ns(ns: i64) -> Self {
+        let sec = ns.div_euclid(1_000_000_000);
+        let sec = sec.clamp(i64::from(i32::MIN), i64::from(i32::MAX)) as i32;
+        Time { sec, nanosec: ns.rem_euclid(1_000_000_000) as u32 }
+    }
+}
+
+/// builtin_interfaces/Duration.
+pub type Duration = Time;
+
+/// std_msgs/Header.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// When the content was measured.
+    pub stamp: Time,
+    /// The frame it is expressed in.
+    pub frame_id: String,
+}
+
+/// sensor_msgs/JointState, for writing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JointState {
+    /// Stamp and frame.
+    pub header: Header,
+    /// Joint names.
+    pub name: Vec<String>,
+    /// rad or m.
+    pub position: Vec<f64>,
+    /// rad/s or m/s.
+    pub velocity: Vec<f64>,
+    /// Nm or N.
+    pub effort: Vec<f64>,
+}
+
+/// std_msgs/Header, decoded without the heap.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct HeaderView {
+    /// When the content was measured.
+    pub stamp: Time,
+    /// The frame it is expressed in.
+    pub frame_id: ArrayString<256>,
+}
+
+/// sensor_msgs/JointState, decoded without the heap.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct JointStateView {
+    /// Stamp and frame.
+    pub header: HeaderView,
+    /// Joint names, in any order.
+    pub name: ArrayVec<Name, MAX_NAMES>,
+    /// rad or m.
+    pub position: ArrayVec<f64, MAX_NAMES>,
+    /// rad/s or m/s.
+    pub velocity: ArrayVec<f64, MAX_NAMES>,
+    /// Nm or N.
+    pub effort: ArrayVec<f64, MAX_NAMES>,
+}
+
+/// trajectory_msgs/JointTrajectoryPoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JointTrajectoryPoint {
+    /// rad or m.
+    pub positions: Vec<f64>,
+    /// rad/s or m/s.
+    pub velocities: Vec<f64>,
+    /// rad/s² or m/s².
+    pub accelerations: Vec<f64>,
+    /// Nm or N.
+    pub effort: Vec<f64>,
+    /// Offset from the trajectory's stamp.
+    pub time_from_start: Duration,
+}
+
+/// trajectory_msgs/JointTrajectory.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct JointTrajectory {
+    /// Stamp and frame.
+    pub header: Header,
+    /// Joint names.
+    pub joint_names: Vec<String>,
+    /// The points, in time.
+    pub points: Vec<JointTrajectoryPoint>,
+}
+
+/// trajectory_msgs/JointTrajectoryPoint, decoded without the heap.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct JointTrajectoryPointView {
+    /// rad or m.
+    pub positions: ArrayVec<f64, MAX_NAMES>,
+    /// rad/s or m/s.
+    pub velocities: ArrayVec<f64, MAX_NAMES>,
+    /// rad/s² or m/s².
+    pub accelerations: ArrayVec<f64, MAX_NAMES>,
+    /// Nm or N.
+    pub effort: ArrayVec<f64, MAX_NAMES>,
+    /// Offset from the trajectory's stamp.
+    pub time_from_start: Duration,
+}
+
+/// std_msgs/MultiArrayDimension.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MultiArrayDimension {
+    /// What it is.
+    pub label: String,
+    /// Its length.
+    pub size: u32,
+    /// Its stride.
+    pub stride: u32,
+}
+
+/// std_msgs/MultiArrayLayout.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MultiArrayLayout {
+    /// Outermost first.
+    pub dim: Vec<MultiArrayDimension>,
+    /// Padding before the data.
+    pub data_offset: u32,
+}
+
+/// std_msgs/Float64MultiArray.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Float64MultiArray {
+    /// The shape; empty is customary for a plain vector.
+    pub layout: MultiArrayLayout,
+    /// The numbers.
+    pub data: Vec<f64>,
+}
