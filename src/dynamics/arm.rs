@@ -1,0 +1,448 @@
+//! The arm's rigid bodies and the recursions over them.
+//!
+//! Contract: every method but the constructors and [`Arm::inertial_parameters`] is free of allocation, locks and
+//! panics, works on the stack, takes `&self` unless it changes the model, and costs the same for every input.
+//!
+//! All recursions run in the links' own frames, with each body's moments taken about its frame's origin (not its centre
+//! of mass), because the equations are then linear in the ten numbers of [`Arm::inertial_parameters`]. Source: R.
+//! Featherstone, *Rigid Body Dynamics Algorithms* (2008), chapters 5 (recursive Newton-Euler) and 6 (composite rigid
+//! bodies); the regressor is that of C. Atkeson, C. An, J. Hollerbach, "Estimation of Inertial Parameters of
+//! Manipulator Loads and Links" (IJRR 1986).
+
+use nalgebra::{Isometry3, Matrix3, Rotation3, Translation3, UnitQuaternion, Vector3};
+
+use crate::sample::{MAX_JOINTS, Motion, PerJoint};
+
+/// How many inertial parameters one link has: see [`Arm::inertial_parameters`].
+pub const PARAMETERS_PER_LINK: usize = 10;
+
+/// What the URDF allows one joint.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct JointLimits {
+    /// Lowest position, rad (m); -infinity for a continuous joint or where the URDF gives none.
+    pub lower: f64,
+    /// Highest position, rad (m); infinity for a continuous joint or where the URDF gives none.
+    pub upper: f64,
+    /// Highest speed, rad/s (m/s); 0 where the URDF gives none.
+    pub velocity: f64,
+    /// Highest torque, Nm (N); 0 where the URDF gives none.
+    pub effort: f64,
+}
+
+/// Mass, centre of mass and inertia of one moving link with everything that is fixed to it (without the payload).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LinkInertia {
+    /// Mass, kg.
+    pub mass: f64,
+    /// Centre of mass in the link's frame, m.
+    pub com: Vector3<f64>,
+    /// Inertia about the centre of mass, in the directions of the link's frame, kg m².
+    pub inertia: Matrix3<f64>,
+}
+
+impl LinkInertia {
+    /// A link without mass.
+    pub(super) fn zero() -> Self {
+        LinkInertia { mass: 0.0, com: Vector3::zeros(), inertia: Matrix3::zeros() }
+    }
+
+    /// This body as seen from a frame in which its own frame has the given pose.
+    pub(super) fn moved(&self, pose: &Isometry3<f64>) -> Self {
+        let rotation = pose.rotation.to_rotation_matrix();
+        LinkInertia {
+            mass: self.mass,
+            com: pose.rotation * self.com + pose.translation.vector,
+            inertia: rotation.matrix() * self.inertia * rotation.matrix().transpose(),
+        }
+    }
+
+    /// Both bodies as one.
+    pub(super) fn joined(&self, other: &Self) -> Self {
+        let mass = self.mass + other.mass;
+        if mass == 0.0 {
+            return LinkInertia { mass, com: self.com, inertia: self.inertia + other.inertia };
+        }
+        let com = (self.com * self.mass + other.com * other.mass) / mass;
+        let about = |body: &Self| body.inertia - skew_squared(&(body.com - com)) * body.mass;
+        LinkInertia { mass, com, inertia: about(self) + about(other) }
+    }
+}
+
+/// A rigid body in the ten numbers in which the dynamics are linear: mass, first moment and inertia about the origin of
+/// the link's frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Body {
+    mass: f64,
+    moment: Vector3<f64>,
+    inertia: Matrix3<f64>,
+}
+
+impl Body {
+    fn new(link: &LinkInertia) -> Self {
+        Body {
+            mass: link.mass,
+            moment: link.com * link.mass,
+            inertia: link.inertia - skew_squared(&link.com) * link.mass,
+        }
+    }
+
+    fn parameters(&self) -> [f64; PARAMETERS_PER_LINK] {
+        let (h, i) = (&self.moment, &self.inertia);
+        [self.mass, h.x, h.y, h.z, i.m11, i.m12, i.m13, i.m22, i.m23, i.m33]
+    }
+
+    fn from_parameters(p: &[f64; PARAMETERS_PER_LINK]) -> Self {
+        Body {
+            mass: p[0],
+            moment: Vector3::new(p[1], p[2], p[3]),
+            inertia: Matrix3::new(p[4], p[5], p[6], p[5], p[7], p[8], p[6], p[8], p[9]),
+        }
+    }
+
+    /// This body in the parent's frame, where its own frame stands at `place`, added to `parent`.
+    fn add_to(&self, parent: &mut Body, place: &Place) {
+        let moment = place.rotation * self.moment;
+        let p = skew(&place.origin);
+        let h = skew(&moment);
+        parent.mass += self.mass;
+        parent.moment += moment + place.origin * self.mass;
+        parent.inertia +=
+            place.rotation * self.inertia * place.rotation.transpose() - h * p - p * h - p * p * self.mass;
+    }
+}
+
+/// A force and a moment about the frame's origin.
+#[derive(Clone, Copy)]
+struct Wrench {
+    force: Vector3<f64>,
+    moment: Vector3<f64>,
+}
+
+impl Wrench {
+    const ZERO: Wrench = Wrench { force: Vector3::new(0.0, 0.0, 0.0), moment: Vector3::new(0.0, 0.0, 0.0) };
+
+    fn in_parent(&self, place: &Place) -> Wrench {
+        let force = place.rotation * self.force;
+        Wrench { force, moment: place.rotation * self.moment + place.origin.cross(&force) }
+    }
+
+    fn add(&mut self, other: &Wrench) {
+        self.force += other.force;
+        self.moment += other.moment;
+    }
+}
+
+/// Where a link's frame stands in its parent's: rotation to the parent, and origin.
+#[derive(Clone, Copy)]
+struct Place {
+    rotation: Matrix3<f64>,
+    origin: Vector3<f64>,
+}
+
+impl Place {
+    const IDENTITY: Place = Place {
+        rotation: Matrix3::new(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
+        origin: Vector3::new(0.0, 0.0, 0.0),
+    };
+}
+
+/// How a body moves, in its own frame; the acceleration of its origin includes minus gravity.
+#[derive(Clone, Copy)]
+struct Twist {
+    angular: Vector3<f64>,
+    angular_acceleration: Vector3<f64>,
+    acceleration: Vector3<f64>,
+}
+
+impl Twist {
+    const ZERO: Twist = Twist {
+        angular: Vector3::new(0.0, 0.0, 0.0),
+        angular_acceleration: Vector3::new(0.0, 0.0, 0.0),
+        acceleration: Vector3::new(0.0, 0.0, 0.0),
+    };
+}
+
+/// One moving joint with the link behind it.
+#[derive(Clone, Debug)]
+struct Link {
+    /// The parent's rotation to this frame at q = 0, and its products with the axis' cross-product matrix, so that the
+    /// rotation at q is `rotation + sin q * rotation_k + (1 - cos q) * rotation_kk` (Rodrigues).
+    rotation: Matrix3<f64>,
+    rotation_k: Matrix3<f64>,
+    rotation_kk: Matrix3<f64>,
+    origin: Vector3<f64>,
+    axis: Vector3<f64>,
+    prismatic: bool,
+    limits: JointLimits,
+    inertia: LinkInertia,
+}
+
+impl Link {
+    fn place(&self, q: f64) -> Place {
+        if self.prismatic {
+            return Place { rotation: self.rotation, origin: self.origin + self.rotation * (self.axis * q) };
+        }
+        let (sin, cos) = q.sin_cos();
+        Place {
+            rotation: self.rotation + self.rotation_k * sin + self.rotation_kk * (1.0 - cos),
+            origin: self.origin,
+        }
+    }
+
+    /// The part of a wrench that the joint's motor has to bear.
+    fn effort(&self, wrench: &Wrench) -> f64 {
+        if self.prismatic { self.axis.dot(&wrench.force) } else { self.axis.dot(&wrench.moment) }
+    }
+
+    fn twist(&self, parent: &Twist, place: &Place, qd: f64, qdd: f64) -> Twist {
+        let to_link = place.rotation.transpose();
+        let angular = to_link * parent.angular;
+        let angular_acceleration = to_link * parent.angular_acceleration;
+        let acceleration = to_link
+            * (parent.acceleration
+                + parent.angular_acceleration.cross(&place.origin)
+                + parent.angular.cross(&parent.angular.cross(&place.origin)));
+        let rate = self.axis * qd;
+        if self.prismatic {
+            Twist {
+                angular,
+                angular_acceleration,
+                acceleration: acceleration + self.axis * qdd + angular.cross(&rate) * 2.0,
+            }
+        } else {
+            Twist {
+                angular: angular + rate,
+                angular_acceleration: angular_acceleration + self.axis * qdd + angular.cross(&rate),
+                acceleration,
+            }
+        }
+    }
+}
+
+/// What the loader knows of one moving joint and its link.
+pub(super) struct LinkDescription {
+    pub(super) joint: String,
+    /// The link's frame in the previous moving link's (the first: the base's) at q = 0.
+    pub(super) placement: Isometry3<f64>,
+    /// Unit vector.
+    pub(super) axis: Vector3<f64>,
+    pub(super) prismatic: bool,
+    pub(super) limits: JointLimits,
+    pub(super) inertia: LinkInertia,
+}
+
+/// A serial arm of 1 to [`MAX_JOINTS`] revolute, continuous or prismatic joints: the nominal rigid-body model.
+///
+/// Joint arrays are in the order of [`Arm::joint_names`], from the base outwards; entries past [`Arm::len`] are neither
+/// read nor (in results) different from zero.
+#[derive(Clone, Debug)]
+pub struct Arm {
+    names: Vec<String>,
+    links: Vec<Link>,
+    bodies: Vec<Body>,
+    flange: Isometry3<f64>,
+    flange_name: String,
+    gravity: Vector3<f64>,
+    payload: (f64, Vector3<f64>),
+    notes: Vec<String>,
+}
+
+impl Arm {
+    pub(super) fn new(
+        links: Vec<LinkDescription>,
+        flange: (String, Isometry3<f64>),
+        gravity: [f64; 3],
+        notes: Vec<String>,
+    ) -> Arm {
+        let names = links.iter().map(|link| link.joint.clone()).collect();
+        let links: Vec<Link> = links
+            .into_iter()
+            .map(|link| {
+                let rotation = *link.placement.rotation.to_rotation_matrix().matrix();
+                let k = skew(&link.axis);
+                Link {
+                    rotation,
+                    rotation_k: rotation * k,
+                    rotation_kk: rotation * k * k,
+                    origin: link.placement.translation.vector,
+                    axis: link.axis,
+                    prismatic: link.prismatic,
+                    limits: link.limits,
+                    inertia: link.inertia,
+                }
+            })
+            .collect();
+        let bodies = links.iter().map(|link| Body::new(&link.inertia)).collect();
+        Arm {
+            names,
+            links,
+            bodies,
+            flange: flange.1,
+            flange_name: flange.0,
+            gravity: Vector3::from(gravity),
+            payload: (0.0, Vector3::zeros()),
+            notes,
+        }
+    }
+
+    /// The moving joints' names, from the base outwards.
+    pub fn joint_names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// How many moving joints there are, 1 to [`MAX_JOINTS`].
+    #[expect(clippy::len_without_is_empty, reason = "an arm has at least one joint")]
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// What was simplified while reading the URDF, one sentence each, for the log; empty for a plain arm.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// What the URDF allows joint `joint`; a joint that is not there has no range, speed or torque.
+    pub fn limits(&self, joint: usize) -> JointLimits {
+        self.links.get(joint).map(|link| link.limits).unwrap_or(JointLimits {
+            lower: 0.0,
+            upper: 0.0,
+            velocity: 0.0,
+            effort: 0.0,
+        })
+    }
+
+    /// The name of the URDF's link whose frame is the flange: from the last moving link outwards along fixed joints,
+    /// as far as these do not branch.
+    pub fn flange_name(&self) -> &str {
+        &self.flange_name
+    }
+
+    /// The flange's pose in the frame of the arm's base at positions `q`.
+    pub fn flange_pose(&self, q: &PerJoint) -> Isometry3<f64> {
+        let mut pose = Place::IDENTITY;
+        for (link, q) in self.links.iter().zip(q) {
+            let place = link.place(*q);
+            pose.origin += pose.rotation * place.origin;
+            pose.rotation *= place.rotation;
+        }
+        let rotation = Rotation3::from_matrix_unchecked(pose.rotation);
+        Isometry3::from_parts(
+            Translation3::from(pose.origin),
+            UnitQuaternion::from_rotation_matrix(&rotation),
+        ) * self.flange
+    }
+
+    /// Gravity in the frame of the arm's base, m/s².
+    pub fn gravity(&self) -> [f64; 3] {
+        self.gravity.into()
+    }
+
+    /// Turns gravity, m/s² in the frame of the arm's base: (0, 0, -9.81) stands on the floor.
+    pub fn set_gravity(&mut self, gravity: [f64; 3]) {
+        self.gravity = Vector3::from(gravity);
+    }
+
+    /// The arm with a payload: [`Arm::set_payload`].
+    #[must_use]
+    pub fn with_payload(mut self, mass: f64, com: [f64; 3]) -> Arm {
+        self.set_payload(mass, com);
+        self
+    }
+
+    /// Fixes a point mass of `mass` kg at `com` (m, in the flange's frame, see [`Arm::flange_name`]) to the last link,
+    /// in the place of any payload before; 0 kg takes it off.
+    pub fn set_payload(&mut self, mass: f64, com: [f64; 3]) {
+        self.payload = (mass, Vector3::from(com));
+        self.rebuild_bodies();
+    }
+
+    /// Changes the links' inertias, for instance to perturb a nominal model: `f` gets the index of each moving link
+    /// and its inertia without the payload.
+    pub fn map_links(&mut self, mut f: impl FnMut(usize, &mut LinkInertia)) {
+        for (index, link) in self.links.iter_mut().enumerate() {
+            f(index, &mut link.inertia);
+        }
+        self.rebuild_bodies();
+    }
+
+    fn rebuild_bodies(&mut self) {
+        let last = self.links.len() - 1;
+        for (index, (body, link)) in self.bodies.iter_mut().zip(&self.links).enumerate() {
+            *body = Body::new(&link.inertia);
+            if index == last && self.payload.0 != 0.0 {
+                let payload =
+                    LinkInertia { mass: self.payload.0, com: self.payload.1, inertia: Matrix3::zeros() }
+                        .moved(&self.flange);
+                let payload = Body::new(&payload);
+                body.add(&payload);
+            }
+        }
+    }
+
+    /// The torques that make the arm move as `motion` says, Nm: recursive Newton-Euler.
+    pub fn inverse_dynamics(&self, motion: &Motion) -> PerJoint {
+        let mut places = [Place::IDENTITY; MAX_JOINTS];
+        let mut wrenches = [Wrench::ZERO; MAX_JOINTS];
+        let mut twist = Twist { acceleration: -self.gravity, ..Twist::ZERO };
+        for (j, (link, body)) in self.links.iter().zip(&self.bodies).enumerate() {
+            places[j] = link.place(motion.q[j]);
+            twist = link.twist(&twist, &places[j], motion.qd[j], motion.qdd[j]);
+            wrenches[j] = body.wrench(&twist);
+        }
+        let mut torques = [0.0; MAX_JOINTS];
+        let mut wrench = Wrench::ZERO;
+        for (j, link) in self.links.iter().enumerate().rev() {
+            wrench.add(&wrenches[j]);
+            torques[j] = link.effort(&wrench);
+            wrench = wrench.in_parent(&places[j]);
+        }
+        torques
+    }
+}
+
+impl Body {
+    fn add(&mut self, other: &Body) {
+        self.mass += other.mass;
+        self.moment += other.moment;
+        self.inertia += other.inertia;
+    }
+
+    /// The force and moment that make this body move so (Newton and Euler about the frame's origin).
+    fn wrench(&self, twist: &Twist) -> Wrench {
+        let Twist { angular: w, angular_acceleration: wd, acceleration: a } = twist;
+        Wrench {
+            force: a * self.mass + wd.cross(&self.moment) + w.cross(&w.cross(&self.moment)),
+            moment: self.inertia * wd + w.cross(&(self.inertia * w)) + self.moment.cross(a),
+        }
+    }
+}
+
+/// Torques per unit of each inertial parameter: row j is joint j, column 10 i + p is parameter p of link i.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Regressor {
+    joints: usize,
+    values: Vec<f64>,
+}
+
+fn skew(v: &Vector3<f64>) -> Matrix3<f64> {
+    v.cross_matrix()
+}
+
+/// `skew(v) * skew(v)`, which is symmetric to the last bit.
+fn skew_squared(v: &Vector3<f64>) -> Matrix3<f64> {
+    v * v.transpose() - Matrix3::identity() * v.norm_squared()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lwr_loads_and_holds_itself_up() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/urdf/kuka_lwr.urdf");
+        let arm = Arm::from_urdf(path.as_ref(), &[], [0.0, 0.0, -9.81]).unwrap();
+        assert!(arm.inverse_dynamics(&Motion::default())[1].abs() < 0.1, "upright, it bears itself");
+        assert_eq!(arm.len(), 7);
+        assert_eq!(arm.flange_name(), "lwr_flange");
+    }
+}
