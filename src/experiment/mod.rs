@@ -4,7 +4,10 @@
 //! deterministic: the same samples, seed and build give bit-identical torques and scores.
 
 pub mod baseline;
+pub mod comparison;
+pub mod feed;
 pub mod prequential;
+pub mod product;
 pub mod score;
 
 pub use prequential::{Learner, evaluate};
