@@ -99,15 +99,39 @@ impl Body {
         }
     }
 
-    /// This body in the parent's frame, where its own frame stands at `place`, added to `parent`.
-    fn add_to(&self, parent: &mut Body, place: &Place) {
+    const ZERO: Body = Body {
+        mass: 0.0,
+        moment: Vector3::new(0.0, 0.0, 0.0),
+        inertia: Matrix3::new(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+    };
+
+    fn add(&mut self, other: &Body) {
+        self.mass += other.mass;
+        self.moment += other.moment;
+        self.inertia += other.inertia;
+    }
+
+    /// This body in the parent's frame, where its own frame stands at `place`.
+    fn in_parent(&self, place: &Place) -> Body {
         let moment = place.rotation * self.moment;
-        let p = skew(&place.origin);
-        let h = skew(&moment);
-        parent.mass += self.mass;
-        parent.moment += moment + place.origin * self.mass;
-        parent.inertia +=
-            place.rotation * self.inertia * place.rotation.transpose() - h * p - p * h - p * p * self.mass;
+        let (p, h) = (skew(&place.origin), skew(&moment));
+        Body {
+            mass: self.mass,
+            moment: moment + place.origin * self.mass,
+            inertia: place.rotation * self.inertia * place.rotation.transpose()
+                - h * p
+                - p * h
+                - p * p * self.mass,
+        }
+    }
+
+    /// The force and moment that make this body move so (Newton and Euler about the frame's origin).
+    fn wrench(&self, twist: &Twist) -> Wrench {
+        let Twist { angular: w, angular_acceleration: wd, acceleration: a } = twist;
+        Wrench {
+            force: a * self.mass + wd.cross(&self.moment) + w.cross(&w.cross(&self.moment)),
+            moment: self.inertia * wd + w.cross(&(self.inertia * w)) + self.moment.cross(a),
+        }
     }
 }
 
@@ -144,6 +168,11 @@ impl Place {
         rotation: Matrix3::new(1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0),
         origin: Vector3::new(0.0, 0.0, 0.0),
     };
+
+    /// The place of a frame that stands at `next` in this one.
+    fn then(&self, next: &Place) -> Place {
+        Place { rotation: self.rotation * next.rotation, origin: self.origin + self.rotation * next.origin }
+    }
 }
 
 /// How a body moves, in its own frame; the acceleration of its origin includes minus gravity.
@@ -160,6 +189,15 @@ impl Twist {
         angular_acceleration: Vector3::new(0.0, 0.0, 0.0),
         acceleration: Vector3::new(0.0, 0.0, 0.0),
     };
+
+    /// The wrenches of [`Body::wrench`] for a unit of each of the ten parameters.
+    fn unit_wrenches(&self) -> [Wrench; PARAMETERS_PER_LINK] {
+        std::array::from_fn(|p| {
+            let mut unit = [0.0; PARAMETERS_PER_LINK];
+            unit[p] = 1.0;
+            Body::from_parameters(&unit).wrench(self)
+        })
+    }
 }
 
 /// One moving joint with the link behind it.
@@ -192,6 +230,15 @@ impl Link {
     /// The part of a wrench that the joint's motor has to bear.
     fn effort(&self, wrench: &Wrench) -> f64 {
         if self.prismatic { self.axis.dot(&wrench.force) } else { self.axis.dot(&wrench.moment) }
+    }
+
+    /// The twist of a unit acceleration of this joint alone.
+    fn unit_acceleration(&self) -> Twist {
+        if self.prismatic {
+            Twist { acceleration: self.axis, ..Twist::ZERO }
+        } else {
+            Twist { angular_acceleration: self.axis, ..Twist::ZERO }
+        }
     }
 
     fn twist(&self, parent: &Twist, place: &Place, qd: f64, qdd: f64) -> Twist {
@@ -321,9 +368,7 @@ impl Arm {
     pub fn flange_pose(&self, q: &PerJoint) -> Isometry3<f64> {
         let mut pose = Place::IDENTITY;
         for (link, q) in self.links.iter().zip(q) {
-            let place = link.place(*q);
-            pose.origin += pose.rotation * place.origin;
-            pose.rotation *= place.rotation;
+            pose = pose.then(&link.place(*q));
         }
         let rotation = Rotation3::from_matrix_unchecked(pose.rotation);
         Isometry3::from_parts(
@@ -398,21 +443,125 @@ impl Arm {
         }
         torques
     }
-}
 
-impl Body {
-    fn add(&mut self, other: &Body) {
-        self.mass += other.mass;
-        self.moment += other.moment;
-        self.inertia += other.inertia;
+    /// The joint-space mass matrix at positions `q`, kg m², symmetric to the last bit: composite rigid bodies.
+    pub fn mass_matrix(&self, q: &PerJoint) -> [[f64; MAX_JOINTS]; MAX_JOINTS] {
+        let n = self.links.len();
+        let mut places = [Place::IDENTITY; MAX_JOINTS];
+        for (place, (link, q)) in places.iter_mut().zip(self.links.iter().zip(q)) {
+            *place = link.place(*q);
+        }
+        let mut matrix = [[0.0; MAX_JOINTS]; MAX_JOINTS];
+        // The link and all that it carries, as one body.
+        let mut carried = Body::ZERO;
+        for i in (0..n).rev() {
+            carried.add(&self.bodies[i]);
+            let mut wrench = carried.wrench(&self.links[i].unit_acceleration());
+            for j in (0..=i).rev() {
+                matrix[i][j] = self.links[j].effort(&wrench);
+                matrix[j][i] = matrix[i][j];
+                wrench = wrench.in_parent(&places[j]);
+            }
+            carried = carried.in_parent(&places[i]);
+        }
+        matrix
     }
 
-    /// The force and moment that make this body move so (Newton and Euler about the frame's origin).
-    fn wrench(&self, twist: &Twist) -> Wrench {
-        let Twist { angular: w, angular_acceleration: wd, acceleration: a } = twist;
-        Wrench {
-            force: a * self.mass + wd.cross(&self.moment) + w.cross(&w.cross(&self.moment)),
-            moment: self.inertia * wd + w.cross(&(self.inertia * w)) + self.moment.cross(a),
+    /// The accelerations that `tau` (Nm) causes in state `q`, `qd`, rad/s²; all NaN where the mass matrix is not
+    /// positive definite, as an inertia that no body has can make it.
+    pub fn forward_dynamics(&self, q: &PerJoint, qd: &PerJoint, tau: &PerJoint) -> PerJoint {
+        let n = self.links.len();
+        let bias = self.inverse_dynamics(&Motion { q: *q, qd: *qd, qdd: [0.0; MAX_JOINTS] });
+        let mut l = self.mass_matrix(q);
+        let mut x = [0.0; MAX_JOINTS];
+        // Cholesky, forward and backward substitution in place.
+        for i in 0..n {
+            for j in 0..=i {
+                let dot: f64 = (0..j).map(|k| l[i][k] * l[j][k]).sum();
+                let rest = l[i][j] - dot;
+                if i > j {
+                    l[i][j] = rest / l[j][j];
+                } else if rest > 0.0 {
+                    l[i][i] = rest.sqrt();
+                } else {
+                    x[..n].fill(f64::NAN);
+                    return x;
+                }
+            }
+            let dot: f64 = (0..i).map(|k| l[i][k] * x[k]).sum();
+            x[i] = (tau[i] - bias[i] - dot) / l[i][i];
+        }
+        for i in (0..n).rev() {
+            let dot: f64 = (i + 1..n).map(|k| l[k][i] * x[k]).sum();
+            x[i] = (x[i] - dot) / l[i][i];
+        }
+        x
+    }
+
+    /// Kinetic plus potential energy, J; the potential is zero where all mass is in the base frame's origin.
+    pub fn energy(&self, q: &PerJoint, qd: &PerJoint) -> f64 {
+        let mut energy = 0.0;
+        let mut pose = Place::IDENTITY;
+        let mut angular = Vector3::zeros();
+        let mut linear = Vector3::zeros();
+        for (j, (link, body)) in self.links.iter().zip(&self.bodies).enumerate() {
+            let place = link.place(q[j]);
+            let to_link = place.rotation.transpose();
+            linear = to_link * (linear + angular.cross(&place.origin));
+            angular = to_link * angular;
+            if link.prismatic {
+                linear += link.axis * qd[j];
+            } else {
+                angular += link.axis * qd[j];
+            }
+            pose = pose.then(&place);
+            energy += 0.5 * body.mass * linear.norm_squared()
+                + linear.dot(&angular.cross(&body.moment))
+                + 0.5 * angular.dot(&(body.inertia * angular))
+                - self.gravity.dot(&(pose.origin * body.mass + pose.rotation * body.moment));
+        }
+        energy
+    }
+
+    /// The matrix of which the product with [`Arm::inertial_parameters`] is [`Arm::inverse_dynamics`].
+    ///
+    /// `y` must have been made for at least as many joints as the arm has; what it has more of, and no column of, is
+    /// set to zero.
+    pub fn regressor(&self, motion: &Motion, y: &mut Regressor) {
+        y.values.fill(0.0);
+        let n = self.links.len().min(y.joints);
+        let mut places = [Place::IDENTITY; MAX_JOINTS];
+        let mut twist = Twist { acceleration: -self.gravity, ..Twist::ZERO };
+        for i in 0..n {
+            places[i] = self.links[i].place(motion.q[i]);
+            twist = self.links[i].twist(&twist, &places[i], motion.qd[i], motion.qdd[i]);
+            let mut wrenches = twist.unit_wrenches();
+            for j in (0..=i).rev() {
+                let row = j * y.columns() + i * PARAMETERS_PER_LINK;
+                let row = &mut y.values[row..row + PARAMETERS_PER_LINK];
+                for (value, wrench) in row.iter_mut().zip(&mut wrenches) {
+                    *value = self.links[j].effort(wrench);
+                    *wrench = wrench.in_parent(&places[j]);
+                }
+            }
+        }
+    }
+
+    /// The ten numbers of each link (the last one's with the payload) in which the torques are linear, link by link:
+    /// mass (kg), first moment x, y, z (kg m), and inertia xx, xy, xz, yy, yz, zz (kg m²), both about the origin of the
+    /// link's frame. Allocates.
+    pub fn inertial_parameters(&self) -> Vec<f64> {
+        self.bodies.iter().flat_map(Body::parameters).collect()
+    }
+
+    /// Computes with other inertial parameters (in the order of [`Arm::inertial_parameters`]) until the links or the
+    /// payload are set anew; no body need have them.
+    pub(super) fn set_inertial_parameters(&mut self, parameters: impl Iterator<Item = f64>) {
+        let mut parameters = parameters;
+        for body in &mut self.bodies {
+            let mut ten = body.parameters();
+            ten.iter_mut().zip(&mut parameters).for_each(|(old, new)| *old = new);
+            *body = Body::from_parameters(&ten);
         }
     }
 }
@@ -422,6 +571,25 @@ impl Body {
 pub struct Regressor {
     joints: usize,
     values: Vec<f64>,
+}
+
+impl Regressor {
+    /// Room for an arm of `joints` joints; allocates.
+    pub fn new(joints: usize) -> Self {
+        let joints = joints.min(MAX_JOINTS);
+        Regressor { joints, values: vec![0.0; joints * joints * PARAMETERS_PER_LINK] }
+    }
+
+    /// How many parameters there are: ten for each link.
+    pub fn columns(&self) -> usize {
+        self.joints * PARAMETERS_PER_LINK
+    }
+
+    /// Torque of joint `joint` per unit of each inertial parameter, zero for links nearer to the base than the joint;
+    /// empty if there is no such joint.
+    pub fn row(&self, joint: usize) -> &[f64] {
+        self.values.chunks_exact(self.columns().max(1)).nth(joint).unwrap_or(&[])
+    }
 }
 
 fn skew(v: &Vector3<f64>) -> Matrix3<f64> {

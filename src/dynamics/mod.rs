@@ -13,8 +13,14 @@
 //! - [`TemperedRls`], [`FourierRls`]: recursive least squares on the rigid body's residual, with the arm's own
 //!   regressor and with random Fourier features.
 
+mod acceleration;
 mod arm;
+mod fourier;
+mod rls;
 mod urdf;
 
+pub use acceleration::Acceleration;
 pub use arm::{Arm, JointLimits, LinkInertia, PARAMETERS_PER_LINK, Regressor};
+pub use fourier::FourierRls;
+pub use rls::{TEMPERED_VARIANCE, TemperedRls};
 pub use urdf::UrdfError;
