@@ -25,10 +25,12 @@ pub use clock::{Clock, FakeClock, MonotonicClock, wall_ns};
 pub use gate::Gate;
 pub use intake::{DropReason, Drops, Intake};
 
+pub use latency::{Hlog, LatencyError, LatencyLog, Stage, Summary, read_hlog};
 pub use limits::{Limits, LimitsError};
 pub use model::{Health, Model};
 pub use pipeline::{BatchReport, Counters, Pipeline};
 
+pub use probe::Probe;
 pub use runtime::{
     Command, RealtimeError, Runtime, SampleSender, SampleTiming, Status, Stopped, Telemetry,
     TelemetryReceiver, TorqueReceiver,

@@ -51,6 +51,8 @@ pub struct BatchReport {
     pub done: u16,
     /// Joint steps left out.
     pub skipped: u16,
+    /// The time that the steps left out were expected to take, ns.
+    pub left_out_ns: i64,
     /// Whether the deadline was missed.
     pub missed: bool,
     /// How the model is doing after it.
@@ -142,8 +144,10 @@ impl<M: Model, C: Clock> Pipeline<M, C> {
             now_ns = ended_ns;
             done += 1;
         }
-        self.first_joint = (self.first_joint + done) % joints;
         self.model.end_batch();
+        let left_out = (done..joints).map(|count| self.expected_ns[(self.first_joint + count) % joints]);
+        let left_out_ns = left_out.fold(0, i64::saturating_add);
+        self.first_joint = (self.first_joint + done) % joints;
 
         let skipped = joints - done;
         let late = self.deadline_ns.is_some_and(|deadline| now_ns.saturating_sub(arrival_ns) > deadline);
@@ -156,6 +160,7 @@ impl<M: Model, C: Clock> Pipeline<M, C> {
             cpu_ns: self.clock.thread_cpu_ns() - cpu_before,
             done: done as u16,
             skipped: skipped as u16,
+            left_out_ns,
             missed,
             health: self.model.health(),
         };
