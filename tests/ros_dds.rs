@@ -3,6 +3,7 @@
 
 #![allow(clippy::print_stderr)]
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
@@ -380,6 +381,54 @@ fn is_in_use(domain: u16) -> bool {
     std::net::UdpSocket::bind(("0.0.0.0", 7400 + 250 * domain)).is_err()
 }
 
+/// Not a test of its own: the subscriber that [`a_killed_subscriber_does_not_silence_the_others`] kills.
+#[test]
+#[ignore = "started by another test"]
+fn second_process_subscribes() {
+    let Ok(domain) = std::env::var("METAGD_TEST_DOMAIN") else { return };
+    let mut doomed = open(&node("doomed", domain.parse().unwrap()));
+    doomed.subscribe_floats("commands", Qos::COMMAND, Box::new(|_, _| {})).unwrap();
+    doomed.run(Stop::new()).unwrap();
+}
+
+#[test]
+fn a_killed_subscriber_does_not_silence_the_others() {
+    let (_turn, domain) = own_domain();
+    let mut metagd = open(&node("metagd", domain));
+    let mut commands = metagd.publish_floats("commands", Qos::COMMAND).unwrap();
+    let mut robot = open(&node("robot", domain));
+    static NEWEST: AtomicI64 = AtomicI64::new(-1);
+    let callback = Box::new(|m: &Float64MultiArray, _| NEWEST.store(m.data[0] as i64, Ordering::SeqCst));
+    robot.subscribe_floats("commands", Qos::COMMAND, callback).unwrap();
+    let _running = [run(metagd), run(robot)];
+    let mut doomed = Killed(
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "second_process_subscribes"])
+            .env("METAGD_TEST_DOMAIN", domain.to_string())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap(),
+    );
+    assert_eq!(commands.wait_for_subscribers(2, PATIENCE), 2);
+    doomed.0.kill().unwrap();
+    doomed.0.wait().unwrap();
+
+    const COMMANDS: i64 = 20_000;
+    for number in 0..COMMANDS {
+        commands.publish(&Float64MultiArray { data: vec![number as f64; 7], ..Default::default() }).unwrap();
+    }
+    wait_until("the last command arrives", || NEWEST.load(Ordering::SeqCst) == COMMANDS - 1);
+}
+
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 #[test]
 fn what_cannot_be_opened_says_why() {
     let message = |options: NodeOptions| match ros::open(&options, clock) {
@@ -422,22 +471,23 @@ impl Drop for Peer {
 fn cyclone_dds_hears_us_and_we_hear_it() {
     let Some(python) = python_with("cyclonedds") else { return };
     let (_turn, domain) = own_domain();
-    let mut metagd = open(&node("metagd", domain));
+    let mut metagd = open(&NodeOptions { namespace: "/cell".into(), ..node("metagd", domain) });
     let (in_, echoes) = mpsc::channel();
     let callback = Box::new(move |m: &metagd::msg::JointStateView, _| in_.send(m.clone()).unwrap_or(()));
-    let subscription = metagd.subscribe_joint_state("echo", Qos::SENSOR_DATA, callback).unwrap();
-    let mut state = metagd.publish_joint_state("joint_states", Qos::DEFAULT).unwrap();
+    let subscription = metagd.subscribe_joint_state("/echo", Qos::SENSOR_DATA, callback).unwrap();
+    let mut state = metagd.publish_joint_state("/joint_states", Qos::DEFAULT).unwrap();
     let _running = run(metagd);
 
     let loopback = "<CycloneDDS><Domain><General><Interfaces><NetworkInterface address='127.0.0.1'/></Interfaces>\
         <AllowMulticast>false</AllowMulticast></General><Discovery><ParticipantIndex>auto</ParticipantIndex>\
         <Peers><Peer address='127.0.0.1'/></Peers></Discovery></Domain></CycloneDDS>";
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/python/ros_peer.py");
-    let _peer = Peer(
+    let mut peer = Peer(
         Command::new(python)
             .args([script, &domain.to_string()])
             .env("CYCLONEDDS_URI", loopback)
             .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .unwrap(),
     );
@@ -449,5 +499,10 @@ fn cyclone_dds_hears_us_and_we_hear_it() {
     assert_eq!(echo.name.iter().map(|n| n.as_str()).collect::<Vec<_>>(), ["a3", "a2", "a1"]);
     assert_eq!(echo.position[..], [6.0, 4.0, 2.0]);
     assert_eq!((&echo.velocity[..], &echo.effort[..]), (&[0.5; 3][..], &[-1.0; 3][..]));
+
+    // In the ROS graph: one subscription; one publisher, besides those of /rosout, /parameter_events and the graph.
+    let graph = BufReader::new(peer.0.stdout.take().unwrap());
+    let announced = graph.lines().map_while(Result::ok).find(|line| line.ends_with("1 4"));
+    assert_eq!(announced.as_deref(), Some("/cell/metagd 1 4"));
     assert_eq!(subscription.malformed(), 0);
 }
