@@ -23,7 +23,7 @@ pub mod thread;
 
 pub use clock::{Clock, FakeClock, MonotonicClock, wall_ns};
 pub use gate::Gate;
-pub use intake::{DropReason, Drops, Intake};
+pub use intake::{DropReason, Drops, Intake, IntakeError};
 
 pub use latency::{Hlog, LatencyError, LatencyLog, Stage, Summary, read_hlog};
 pub use limits::{Limits, LimitsError};
