@@ -200,7 +200,6 @@ pub trait Connection: Send {
     fn domain_id(&self) -> u16;
 
     /// sensor_msgs/JointState, decoded without the heap.
-    #[allow(missing_docs)]
     fn subscribe_joint_state(
         &mut self,
         topic: &str,

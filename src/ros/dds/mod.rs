@@ -1,14 +1,23 @@
 //! The middleware in Rust alone: ros2-client on RustDDS. Needs no ROS installation.
 //!
-//! Contract: as [`Connection`](super::Connection) says. RustDDS runs two threads of its own (network, discovery); ours
-//! is the one that calls [`run`](super::Connection::run): it sleeps on a waker that the network thread wakes for each
+//! Contract: as [`Connection`] says. RustDDS runs two threads of its own (network, discovery); ours
+//! is the one that calls [`run`](Connection::run): it sleeps on a waker that the network thread wakes for each
 //! sample, decodes and calls back. Nothing polls.
 //!
+//! The node is announced on `ros_discovery_info` with each endpoint, so `ros2 node list` and `ros2 topic list` see it.
+//! ros2-client's spinner is not run: what it reads of others is not needed, and its `/clock` has the wrong type.
+//!
 //! What is known of RustDDS 0.15, measured or read in its source:
-//! - It reads best-effort samples by the system clock, so a clock that is set back holds samples up until it has caught
-//!   up. Slewed clocks (chrony, PTP) do no harm.
-//! - Where `lo` has no multicast, participants of one host find each other by unicast to the first twelve participants'
-//!   ports; a foreign peer (Cyclone DDS, Fast DDS) needs 127.0.0.1 among its initial peers.
+//! - A reliable publisher keeps what a subscriber has not acknowledged, whatever the depth, and when it may keep no more
+//!   then nobody gets anything. A subscriber that was killed counts until its lease is over (10 s to 60 s), so
+//!   the bound is set to outlast that at 1 kHz, and `publish` fails at once rather than wait.
+//! - A late subscriber of a latched topic may get a few older messages before the last.
+//! - Best-effort samples are read by the system clock, so a clock that is set back holds them up until it has caught up.
+//!   Slewed clocks (chrony, PTP) do no harm.
+//! - Interfaces are chosen by address. Where none of them has multicast (`lo` alone has none on Linux), participants of
+//!   one host find each other by unicast to the ports of the domain's first twelve participants; foreign peers (Cyclone
+//!   DDS, Fast DDS) then need 127.0.0.1 among their initial peers.
+//! - It logs much that is no concern of a user's: `rustdds=error,ros2_client=error` is a good filter.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -29,9 +38,10 @@ use ros2_client::qos::{History, WhenFull};
 use ros2_client::{Gid, MessageInfo, MessageTypeName, NodeName, QosProfile};
 use rustdds::bytes::Bytes;
 use rustdds::no_key::SerializerAdapter;
+use rustdds::policy::ResourceLimits;
 use rustdds::{
     CDRSerializerAdapter, DomainParticipant, DomainParticipantBuilder, DomainParticipantStatusEvent, GUID,
-    QosPolicies, RepresentationIdentifier, StatusEvented, Topic, TopicKind,
+    QosPolicies, QosPolicyBuilder, RepresentationIdentifier, StatusEvented, Topic, TopicKind,
 };
 use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde::ser::SerializeTuple;
@@ -57,6 +67,18 @@ const SAMPLES_PER_TURN: u32 = 16;
 
 /// So many publishers of one topic have their sequences watched; beyond, the longest silent is forgotten.
 const WATCHED_PUBLISHERS: usize = 32;
+
+/// So many messages may wait for the acknowledgement of one subscriber before nobody gets any more: at 1 kHz, for
+/// 131 s. See this module's documentation.
+const MAX_UNACKNOWLEDGED: i32 = 1 << 17;
+
+const UNACKNOWLEDGED: QosPolicies = QosPolicyBuilder::new()
+    .resource_limits(ResourceLimits {
+        max_samples: MAX_UNACKNOWLEDGED,
+        max_instances: 1,
+        max_samples_per_instance: MAX_UNACKNOWLEDGED,
+    })
+    .build();
 
 /// A node by way of DDS. See [`super::open`].
 pub struct DdsConnection {
@@ -112,10 +134,10 @@ impl DdsConnection {
         })
     }
 
-    fn topic(&self, name: &str, type_name: &str, qos: Qos) -> Result<Topic, RosError> {
+    fn topic(&self, name: &str, type_name: &str, qos: &QosPolicies) -> Result<Topic, RosError> {
         self.context
             .domain_participant()
-            .create_topic(dds_topic(name), dds_type(type_name)?, &policies(qos), TopicKind::NoKey)
+            .create_topic(dds_topic(name), dds_type(type_name)?, qos, TopicKind::NoKey)
             .map_err(|e| failed("create topic", name, e))
     }
 
@@ -130,7 +152,7 @@ impl DdsConnection {
         M: DeserializeOwned + Clone + Default + 'static,
     {
         let name = names::resolve(topic, &self.options)?;
-        let topic = self.topic(&name, type_name, qos)?;
+        let topic = self.topic(&name, type_name, &policies(qos))?;
         let reader = self
             .node
             .create_subscription::<bool>(&topic, None)
@@ -145,14 +167,18 @@ impl DdsConnection {
 
     fn advertise(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<DdsPublisher, RosError> {
         let name = names::resolve(topic, &self.options)?;
-        let topic = self.topic(&name, type_name, qos)?;
+        let qos = match qos.reliability {
+            Reliability::BestEffort => policies(qos),
+            Reliability::Reliable => policies(qos).modify_by(&UNACKNOWLEDGED),
+        };
+        let topic = self.topic(&name, type_name, &qos)?;
         let writer = self.node.create_publisher(&topic, None).map_err(|e| failed("publish on", &name, e))?;
         self.endpoints.push((writer.guid(), name.clone()));
         Ok(DdsPublisher {
             dds_topic: dds_topic(&name),
             dds_type: dds_type(type_name)?,
             topic: name,
-            qos: policies(qos),
+            qos,
             writer,
             context: Arc::downgrade(&self.context),
         })
