@@ -23,7 +23,7 @@ use crate::experiment::comparison::{Comparison, Contender, Sink};
 use crate::experiment::feed::Feed;
 use crate::experiment::product::Product;
 use crate::experiment::{JointScore, baseline};
-use crate::learn::checkpoint;
+use crate::learn::checkpoint::{self, Reload};
 use crate::realtime::{DropReason, InverseDynamics, Limits, Summary};
 use crate::report;
 
@@ -185,7 +185,10 @@ impl Setup {
             }
             opened => opened?,
         };
-        let joints = recordings[0].joints().to_vec();
+        let joints = match &arm {
+            Some(arm) => arm.joint_names().to_vec(),
+            None => recordings[0].joints().to_vec(),
+        };
         if config.urdf.is_empty() {
             notes.push("no rigid body: no URDF was given (--urdf)".into());
         }
@@ -250,14 +253,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn model(config: &Config, setup: &Setup, load: bool) -> anyhow::Result<(InverseDynamics, Limits)> {
     let mut model = InverseDynamics::new(config, setup.arm.clone(), &setup.joints)?;
     if load && !config.load.is_empty() {
-        let reload = config.reload.parse()?;
+        let reload = match config.reload.as_str() {
+            "memory" => Reload::Memory,
+            "network" => Reload::Network,
+            "none" => Reload::None,
+            _ => Reload::All,
+        };
         checkpoint::load(Path::new(&config.load), model.learner_mut(), config, &setup.joints, reload)?;
     }
-    let effort: Vec<f64> = match &setup.arm {
-        Some(arm) => (0..setup.joints.len()).map(|joint| arm.limits(joint).effort).collect(),
-        None => vec![],
-    };
-    Ok((model, Limits::new(config, setup.joints.len(), &effort)?))
+    let limits = model.limits(config)?;
+    Ok((model, limits))
 }
 
 /// The contenders of these names; the configured learner starts from the configured checkpoint, the others fresh.

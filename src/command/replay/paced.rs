@@ -91,7 +91,7 @@ pub(super) fn run(args: &Args, config: &Config, setup: &Setup) -> anyhow::Result
         }
     }
     let beside = Probe::start(config, &grants.cpus);
-    let (telemetry, torques, drops) = (runtime.telemetry(), runtime.torques(), feed.drops().clone());
+    let (telemetry, torques, drops) = (runtime.telemetry(), runtime.torques(), feed.drops());
     let done = AtomicBool::new(false);
     let started = Instant::now();
     let (stopped, predictions, mut log) = thread::scope(|scope| {
@@ -128,7 +128,7 @@ pub(super) fn run(args: &Args, config: &Config, setup: &Setup) -> anyhow::Result
     let elapsed = started.elapsed();
     save(config, setup, &stopped.model)?;
     let ring_full = stopped.counts.ring_full;
-    let summary = log.finish(feed.drops(), &stopped.counts)?;
+    let summary = log.finish(&feed.drops(), &stopped.counts)?;
     Ok(Paced { predictions, summary, notes, ring_full, elapsed })
 }
 
