@@ -65,12 +65,7 @@ impl BagWriter {
     }
 
     /// Writes a message with `stamp_ns` as its log and publish time.
-    pub fn write<T: Serialize>(
-        &mut self,
-        topic: &str,
-        stamp_ns: i64,
-        message: &T,
-    ) -> Result<(), BagError> {
+    pub fn write<T: Serialize>(&mut self, topic: &str, stamp_ns: i64, message: &T) -> Result<(), BagError> {
         let data = super::cdr::encode(message).map_err(|error| BagError::Write {
             path: self.path.clone(),
             topic: topic.to_owned(),

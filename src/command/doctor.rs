@@ -179,7 +179,9 @@ impl System {
         Row::new(
             what,
             level,
-            format!("{runtime} of {period} µs for real-time threads (metagd needs under 10 %; spinning needs all)"),
+            format!(
+                "{runtime} of {period} µs for real-time threads (metagd needs under 10 %; spinning needs all)"
+            ),
             "sysctl -w kernel.sched_rt_runtime_us=950000",
         )
     }
@@ -254,8 +256,11 @@ impl System {
             (Some(_), _) | (_, Some(_)) => false,
             _ => return Row::unknown(what, "no intel_pstate, no boost"),
         };
-        let found =
-            if on { "on: faster, but step times vary with the other cores' load" } else { "off: step times steady" };
+        let found = if on {
+            "on: faster, but step times vary with the other cores' load"
+        } else {
+            "off: step times steady"
+        };
         Row::new(what, Level::Ok, found, "")
     }
 
@@ -288,7 +293,10 @@ impl System {
         let Some(current) = self.read(&format!("{path}/current_clocksource")) else {
             return Row::unknown(what, "no clocksource");
         };
-        let fast = matches!(current.as_str(), "tsc" | "kvm-clock" | "arch_sys_counter" | "hyperv_clocksource_tsc_page");
+        let fast = matches!(
+            current.as_str(),
+            "tsc" | "kvm-clock" | "arch_sys_counter" | "hyperv_clocksource_tsc_page"
+        );
         Row::new(
             what,
             if fast { Level::Ok } else { Level::Warn },
@@ -301,8 +309,9 @@ impl System {
     fn virtual_machine(&self) -> Row {
         let what = "virtual machine";
         let hypervisor = self.read("proc/cpuinfo").is_some_and(|text| {
-            text.lines()
-                .any(|line| line.starts_with("flags") && line.split_whitespace().any(|flag| flag == "hypervisor"))
+            text.lines().any(|line| {
+                line.starts_with("flags") && line.split_whitespace().any(|flag| flag == "hypervisor")
+            })
         });
         if hypervisor {
             Row::new(
@@ -318,7 +327,8 @@ impl System {
 
     fn receive_buffers(&self) -> Row {
         let what = "UDP receive buffers";
-        let Some(bytes) = self.read("proc/sys/net/core/rmem_max").and_then(|text| text.parse::<u64>().ok()) else {
+        let Some(bytes) = self.read("proc/sys/net/core/rmem_max").and_then(|text| text.parse::<u64>().ok())
+        else {
             return Row::unknown(what, "rmem_max");
         };
         Row::new(
@@ -365,15 +375,17 @@ fn priority_and_wake_up(system: &System, priority: u8, seconds: f64) -> (Row, Wa
         });
         probe.join()
     });
-    let (granted, wake_up) = measured.unwrap_or_else(|_| {
-        (Err(std::io::Error::other("the probe thread panicked")), WakeUp::default())
-    });
+    let (granted, wake_up) = measured
+        .unwrap_or_else(|_| (Err(std::io::Error::other("the probe thread panicked")), WakeUp::default()));
     let limit = system.limit("Max realtime priority").unwrap_or_else(|| "unknown".into());
     let row = match granted {
         _ if priority == 0 => Row::new("priority", Level::Ok, "SCHED_OTHER, as asked for", ""),
-        Ok(()) => {
-            Row::new("priority", Level::Ok, format!("SCHED_FIFO {priority} granted (RLIMIT_RTPRIO {limit})"), "")
-        }
+        Ok(()) => Row::new(
+            "priority",
+            Level::Ok,
+            format!("SCHED_FIFO {priority} granted (RLIMIT_RTPRIO {limit})"),
+            "",
+        ),
         Err(error) => Row::new(
             "priority",
             Level::Fail,
@@ -472,7 +484,12 @@ fn measure_wake_up(seconds: f64) -> WakeUp {
         let rank = (p * late.len() as f64).ceil() as usize;
         late[rank.clamp(1, late.len()) - 1]
     };
-    WakeUp { count: late.len() as u64, p50_us: percentile(0.5), p99_us: percentile(0.99), max_us: percentile(1.0) }
+    WakeUp {
+        count: late.len() as u64,
+        p50_us: percentile(0.5),
+        p99_us: percentile(0.99),
+        max_us: percentile(1.0),
+    }
 }
 
 fn wake_up_row(wake_up: &WakeUp) -> Row {

@@ -65,8 +65,11 @@ impl ParameterArgs {
 /// Parses `name:=value`, the value as YAML.
 fn assignment(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once(":=").ok_or("expected NAME:=VALUE")?;
-    let value = value_of(value).ok_or_else(|| format!("`{value}` is no YAML scalar, nor an array of one type"))?;
-    crate::config::check(name, value).map(|value| (name.to_string(), value)).map_err(|error| error.to_string())
+    let value =
+        value_of(value).ok_or_else(|| format!("`{value}` is no YAML scalar, nor an array of one type"))?;
+    crate::config::check(name, value)
+        .map(|value| (name.to_string(), value))
+        .map_err(|error| error.to_string())
 }
 
 /// A parameter's value from its YAML text.
@@ -77,9 +80,7 @@ fn value_of(text: &str) -> Option<Value> {
     }
     let scalar = |yaml: &Yaml| match yaml {
         Yaml::Bool(value) => Some(Value::Bool(*value)),
-        Yaml::Number(number) => {
-            number.as_i64().map(Value::Int).or_else(|| number.as_f64().map(Value::Float))
-        }
+        Yaml::Number(number) => number.as_i64().map(Value::Int).or_else(|| number.as_f64().map(Value::Float)),
         Yaml::String(value) => Some(Value::Text(value.clone())),
         _ => None,
     };
@@ -104,9 +105,7 @@ fn value_of(text: &str) -> Option<Value> {
             .map(|item| if let Value::Text(v) = item { Some(v.clone()) } else { None })
             .collect::<Option<Vec<String>>>()
     };
-    ints.map(Value::Ints)
-        .or_else(|| floats().map(Value::Floats))
-        .or_else(|| texts().map(Value::Texts))
+    ints.map(Value::Ints).or_else(|| floats().map(Value::Floats)).or_else(|| texts().map(Value::Texts))
 }
 
 #[cfg(test)]

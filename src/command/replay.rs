@@ -23,8 +23,8 @@ use crate::experiment::comparison::{Comparison, Contender, Sink};
 use crate::experiment::feed::Feed;
 use crate::experiment::product::Product;
 use crate::experiment::{JointScore, baseline};
-use crate::learn::checkpoint;
-use crate::realtime::{DropReason, InverseDynamics, Limits};
+use crate::learn::checkpoint::{self, Reload};
+use crate::realtime::{DropReason, InverseDynamics, Limits, Summary};
 use crate::report;
 
 mod paced;
@@ -93,6 +93,9 @@ pub struct Report {
     pub drops: BTreeMap<String, u64>,
     /// What a reader of the figures should know.
     pub notes: Vec<String>,
+    /// With `--realtime`: latencies, deadline and drops of the pinned thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Summary>,
     /// The same figures, input by input.
     pub per_input: Vec<PerInput>,
     /// The same as `learners`, in the table's order.
@@ -182,7 +185,10 @@ impl Setup {
             }
             opened => opened?,
         };
-        let joints = recordings[0].joints().to_vec();
+        let joints = match &arm {
+            Some(arm) => arm.joint_names().to_vec(),
+            None => recordings[0].joints().to_vec(),
+        };
         if config.urdf.is_empty() {
             notes.push("no rigid body: no URDF was given (--urdf)".into());
         }
@@ -247,24 +253,24 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 fn model(config: &Config, setup: &Setup, load: bool) -> anyhow::Result<(InverseDynamics, Limits)> {
     let mut model = InverseDynamics::new(config, setup.arm.clone(), &setup.joints)?;
     if load && !config.load.is_empty() {
-        let reload = config.reload.parse()?;
+        let reload = match config.reload.as_str() {
+            "memory" => Reload::Memory,
+            "network" => Reload::Network,
+            "none" => Reload::None,
+            _ => Reload::All,
+        };
         checkpoint::load(Path::new(&config.load), model.learner_mut(), config, &setup.joints, reload)?;
     }
-    let effort: Vec<f64> = match &setup.arm {
-        Some(arm) => (0..setup.joints.len()).map(|joint| arm.limits(joint).effort).collect(),
-        None => vec![],
-    };
-    Ok((model, Limits::new(config, setup.joints.len(), &effort)?))
+    let limits = model.limits(config)?;
+    Ok((model, limits))
 }
 
 /// The contenders of these names; the configured learner starts from the configured checkpoint, the others fresh.
-fn contenders(
-    names: &[String], config: &Config, setup: &Setup,
-) -> anyhow::Result<Vec<(String, Contender)>> {
+fn contenders(names: &[String], config: &Config, setup: &Setup) -> anyhow::Result<Vec<(String, Contender)>> {
     names
         .iter()
         .map(|name| {
-            let contender = match baseline::new(name, config, setup.arm.as_ref(), &setup.joints) {
+            let contender = match baseline::new(name, config, setup.arm.as_ref(), setup.joints.len()) {
                 Some(baseline) => Contender::Other(baseline),
                 None => {
                     let configured = *name == config.learner;
@@ -295,11 +301,17 @@ fn progress(setup: &Setup) -> ProgressBar {
 fn replay(args: &Args, config: &Config, names: &[String], setup: &Setup) -> anyhow::Result<Report> {
     let mut contenders = contenders(names, config, setup)?;
     let mut notes = setup.notes.clone();
-    let mut drops = BTreeMap::new();
+    let mut drops: BTreeMap<String, u64> = BTreeMap::new();
+    let mut latency = None;
+    let mut paced_for = None;
     if args.realtime {
         let paced = paced::run(args, config, setup)?;
         notes.extend(paced.notes);
-        drops.extend(paced.drops);
+        if paced.ring_full > 0 {
+            drops.insert(DropReason::RingFull.name().to_string(), paced.ring_full);
+        }
+        latency = Some(paced.summary);
+        paced_for = Some(paced.elapsed);
         contenders[0].1 = Contender::Other(Box::new(paced.predictions));
     }
     let sink = match &args.out {
@@ -359,7 +371,7 @@ fn replay(args: &Args, config: &Config, names: &[String], setup: &Setup) -> anyh
     if let Contender::Product(product) = &comparison.contestants()[0].contender {
         save(config, setup, product.model())?;
     }
-    let pass = (intake_time + comparison.pass(0)).as_secs_f64();
+    let pass = paced_for.unwrap_or(intake_time + comparison.pass(0)).as_secs_f64();
     Ok(Report {
         inputs: args.inputs.iter().map(|input| input.display().to_string()).collect(),
         joints: setup.joints.clone(),
@@ -368,7 +380,7 @@ fn replay(args: &Args, config: &Config, names: &[String], setup: &Setup) -> anyh
             .iter()
             .map(|(name, scores)| (name.clone(), Figures::of(scores)))
             .collect(),
-        times_real_time: if args.realtime { 1.0 } else { comparison.duration_s() / pass },
+        times_real_time: comparison.duration_s() / pass,
         learner: config.learner.clone(),
         preset: config.preset.clone(),
         seed: config.seed,
@@ -376,6 +388,7 @@ fn replay(args: &Args, config: &Config, names: &[String], setup: &Setup) -> anyh
         duration_s: comparison.duration_s(),
         drops,
         notes,
+        latency,
         per_input,
         totals: comparison.totals(),
     })
@@ -433,5 +446,8 @@ fn render(report: &Report) -> String {
     }
     text.push('\n');
     text.push_str(&report::scores::render(&report.joints, &report.totals));
+    if let Some(latency) = &report.latency {
+        text.push_str(&report::latency::render(latency));
+    }
     text
 }

@@ -1,12 +1,13 @@
 //! The trivial and the strong peers beside which every learner is shown.
 //!
 //! Contract: the same samples and batches as the product's learner; each predicts, then learns. Before its first batch
-//! a baseline that holds a value predicts 0 Nm, or the rigid body's torque. Nothing is reset between recordings.
+//! a baseline that holds a value predicts 0 Nm, or the rigid body's torque. What was learnt is kept between recordings; a
+//! batch that is not full is dropped.
 
 use super::Learner;
 use crate::config::Config;
 use crate::dynamics::{Arm, FourierRls, TemperedRls};
-use crate::sample::{MAX_JOINTS, Observation, PerJoint, Sample};
+use crate::sample::{MAX_JOINTS, PerJoint, Sample};
 
 /// The baselines' names, in the order in which they are shown.
 pub const NAMES: &[&str] = &["persistence", "persistence-1", "rigid-body", "rigid-body+i", "rls", "rff"];
@@ -33,20 +34,32 @@ pub fn new(name: &str, config: &Config, arm: Option<&Arm>, joints: usize) -> Opt
             mean: BatchMean::new(batch),
             held: [0.0; MAX_JOINTS],
         }),
+        ("rls", Some(arm)) => {
+            Box::new(Rls { rls: TemperedRls::new(arm.clone()), batch: Counter::new(batch) })
+        }
+        ("rff", arm) => Box::new(Fourier {
+            rls: FourierRls::new(config, arm.cloned(), joints),
+            batch: Counter::new(batch),
+        }),
         _ => return None,
     })
 }
 
 /// Running mean over a batch, per joint.
 struct BatchMean {
-    size: usize,
-    count: usize,
+    batch: Counter,
     sum: PerJoint,
 }
 
 impl BatchMean {
     fn new(size: usize) -> BatchMean {
-        BatchMean { size: size.max(1), count: 0, sum: [0.0; MAX_JOINTS] }
+        BatchMean { batch: Counter::new(size), sum: [0.0; MAX_JOINTS] }
+    }
+
+    /// Drops what was gathered of a batch.
+    fn clear(&mut self) {
+        self.batch.count = 0;
+        self.sum = [0.0; MAX_JOINTS];
     }
 
     /// Takes one value per joint; the batch's mean when it is full.
@@ -54,13 +67,30 @@ impl BatchMean {
         for (sum, value) in self.sum.iter_mut().zip(values) {
             *sum += value;
         }
-        self.count += 1;
-        if self.count < self.size {
+        if !self.batch.fills() {
             return None;
         }
-        let mean = self.sum.map(|sum| sum / self.size as f64);
-        *self = BatchMean::new(self.size);
+        let mean = self.sum.map(|sum| sum / self.batch.size as f64);
+        self.clear();
         Some(mean)
+    }
+}
+
+/// Counts to a batch's size, again and again.
+struct Counter {
+    size: usize,
+    count: usize,
+}
+
+impl Counter {
+    fn new(size: usize) -> Counter {
+        Counter { size: size.max(1), count: 0 }
+    }
+
+    /// Counts one more; whether that fills the batch.
+    fn fills(&mut self) -> bool {
+        self.count = (self.count + 1) % self.size;
+        self.count == 0
     }
 }
 
@@ -79,6 +109,10 @@ impl Learner for Persistence {
         if let Some(mean) = self.mean.push(&sample.effort) {
             self.held = mean;
         }
+    }
+
+    fn new_task(&mut self) {
+        self.mean.clear();
     }
 }
 
@@ -111,6 +145,60 @@ impl Learner for RigidBodyIntegrated {
         if let Some(mean) = self.mean.push(&difference(&observation.effort, &rigid_body)) {
             self.held = mean;
         }
+    }
+
+    fn new_task(&mut self) {
+        self.mean.clear();
+    }
+}
+
+/// Tempered recursive least squares on the rigid body's regressor and friction.
+struct Rls {
+    rls: TemperedRls,
+    batch: Counter,
+}
+
+impl Learner for Rls {
+    fn predict(&mut self, sample: &Sample) -> PerJoint {
+        self.rls.predict(sample.query())
+    }
+
+    fn learn(&mut self, sample: &Sample) {
+        let Some(observation) = &sample.observation else { return };
+        self.rls.observe(&observation.motion, &observation.effort);
+        if self.batch.fills() {
+            self.rls.update();
+        }
+    }
+
+    fn new_task(&mut self) {
+        self.batch.count = 0;
+        self.rls.clear();
+    }
+}
+
+/// Recursive least squares on random Fourier features of the motion.
+struct Fourier {
+    rls: FourierRls,
+    batch: Counter,
+}
+
+impl Learner for Fourier {
+    fn predict(&mut self, sample: &Sample) -> PerJoint {
+        self.rls.predict(sample.query())
+    }
+
+    fn learn(&mut self, sample: &Sample) {
+        let Some(observation) = &sample.observation else { return };
+        self.rls.observe(&observation.motion, &observation.effort);
+        if self.batch.fills() {
+            self.rls.update();
+        }
+    }
+
+    fn new_task(&mut self) {
+        self.batch.count = 0;
+        self.rls.clear();
     }
 }
 

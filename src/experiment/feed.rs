@@ -6,6 +6,7 @@
 
 use crate::bag::Row;
 use crate::config::Config;
+use crate::realtime::intake::IntakeError;
 use crate::realtime::{Drops, Intake};
 use crate::sample::Sample;
 
@@ -21,10 +22,13 @@ pub struct Feed {
 
 impl Feed {
     /// An intake of its own, at the beginning of the first phase.
-    pub fn new(config: &Config, joints: &[String]) -> anyhow::Result<Feed> {
+    ///
+    /// # Errors
+    /// The intake's.
+    pub fn new(config: &Config, joints: &[String]) -> Result<Feed, IntakeError> {
         let gap_ns = ((config.gap * 2e6) as i64).max(1_000_000_000);
         Ok(Feed {
-            intake: Intake::new(config, joints),
+            intake: Intake::new(config, joints)?,
             joints: joints.len(),
             gap_ns,
             phase: None,
@@ -60,7 +64,7 @@ impl Feed {
     }
 
     /// What the intake dropped, by reason.
-    pub fn drops(&self) -> &Drops {
+    pub fn drops(&self) -> Drops {
         self.intake.drops()
     }
 }

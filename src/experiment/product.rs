@@ -3,8 +3,8 @@
 //! Contract: as [`Learner`]; deterministic. What is scored is the torque after the gate and before the limits.
 
 use super::Learner;
-use crate::realtime::{FakeClock, InverseDynamics, Limits, Pipeline};
 use crate::config::Config;
+use crate::realtime::{FakeClock, InverseDynamics, Limits, Pipeline};
 use crate::sample::{PerJoint, Sample};
 
 /// [`Pipeline`] around [`InverseDynamics`], every step taken.

@@ -11,8 +11,8 @@ use super::memory::{MemorySettings, Spacing};
 pub(super) struct Centres<T> {
     /// `c_k`, ascending.
     centre: Vec<T>,
-    /// `-1 / (2 sigma_k²)`.
-    exponent: Vec<T>,
+    /// `2 sigma_k²`.
+    spread: Vec<T>,
     /// How to evaluate evenly spaced centres near the gradient only; without it all are evaluated.
     grid: Option<Grid<T>>,
 }
@@ -38,8 +38,7 @@ impl<T: Real> Centres<T> {
             Spacing::Linear => {
                 let models = settings.models.max(2);
                 let spacing = 2.0 * clip / (models - 1) as f64;
-                let centre: Vec<f64> =
-                    (0..models).map(|k| -clip + 2.0 * clip * k as f64 / (models - 1) as f64).collect();
+                let centre = (0..models).map(|k| -clip + k as f64 * spacing).collect();
                 (centre, vec![width * spacing; models])
             }
             Spacing::Log => log_spaced(settings.models, clip, width),
@@ -56,7 +55,7 @@ impl<T: Real> Centres<T> {
         };
         Centres {
             centre: centre.into_iter().map(T::of).collect(),
-            exponent: sigma.into_iter().map(|sigma| T::of(-0.5 / (sigma * sigma))).collect(),
+            spread: sigma.into_iter().map(|sigma| T::of(2.0 * sigma * sigma)).collect(),
             grid,
         }
     }
@@ -73,8 +72,8 @@ impl<T: Real> Centres<T> {
         let mut total = T::zero();
         match &self.grid {
             None => {
-                for ((&c, &e), &v) in self.centre.iter().zip(&self.exponent).zip(v) {
-                    let a = (e * (g - c) * (g - c)).exp();
+                for ((&c, &spread), &v) in self.centre.iter().zip(&self.spread).zip(v) {
+                    let a = gaussian(g - c, spread);
                     weighted += a * v;
                     total += a;
                 }
@@ -108,8 +107,8 @@ impl<T: Real> Centres<T> {
     pub(super) fn accumulate(&self, g: T, h: T, sums: &mut [T]) {
         match &self.grid {
             None => {
-                for ((&c, &e), sum) in self.centre.iter().zip(&self.exponent).zip(sums) {
-                    *sum += (e * (g - c) * (g - c)).exp() * h;
+                for ((&c, &spread), sum) in self.centre.iter().zip(&self.spread).zip(sums) {
+                    *sum += gaussian(g - c, spread) * h;
                 }
             }
             Some(grid) => {
@@ -144,6 +143,11 @@ impl<T: Real> Centres<T> {
     }
 }
 
+#[inline]
+fn gaussian<T: Real>(distance: T, spread: T) -> T {
+    (-(distance * distance) / spread).exp()
+}
+
 /// The authors' log-spaced option: 0 and `models / 2` centres on either side of it, geometrically from 1e-6 to `clip`.
 /// Each is as wide as `width` times the distance to its neighbour towards 0, the one at 0 as its neighbours.
 fn log_spaced(models: usize, clip: f64, width: f64) -> (Vec<f64>, Vec<f64>) {
@@ -160,4 +164,65 @@ fn log_spaced(models: usize, clip: f64, width: f64) -> (Vec<f64>, Vec<f64>) {
     let centre = positive.iter().rev().map(|c| -c).chain([0.0]).chain(positive.iter().copied()).collect();
     let sigma = inward.iter().rev().copied().chain([inward[0]]).chain(inward.iter().copied()).collect();
     (centre, sigma)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learn::{MemoryOptimizer, Signal};
+    use proptest::prelude::*;
+
+    fn settings(models: usize, spacing: Spacing, width: f64, window: Option<usize>) -> MemorySettings {
+        let (rate, signal, optimizer) = (0.1, Signal::Product, MemoryOptimizer::Gd);
+        MemorySettings { models, spacing, width, clip: 2.0, rate, signal, optimizer, window }
+    }
+
+    #[test]
+    fn log_spaced_centres_lie_around_zero_with_their_own_widths() {
+        let (centre, sigma) = log_spaced(6, 1.0, 0.5);
+        let expected = [-1.0, -1e-3, -1e-6, 0.0, 1e-6, 1e-3, 1.0];
+        let widths = [0.999, 0.999e-3, 1e-6, 1e-6, 1e-6, 0.999e-3, 0.999];
+        for k in 0..7 {
+            assert!((centre[k] - expected[k]).abs() <= 1e-12, "{centre:?}");
+            assert!((sigma[k] / (0.5 * widths[k]) - 1.0).abs() < 1e-9, "{sigma:?}");
+        }
+        assert_eq!(log_spaced(2, 3.0, 0.5), (vec![-3.0, 0.0, 3.0], vec![1.5, 1.5, 1.5]));
+    }
+
+    #[test]
+    fn equal_rates_are_predicted_everywhere() {
+        for spacing in [Spacing::Linear, Spacing::Log] {
+            for window in [None, Some(3)] {
+                let centres = Centres::<f64>::new(&settings(20, spacing, 0.5, window));
+                let v = vec![0.25; centres.len()];
+                for g in [-2.0, -1.9, -1e-7, 0.0, 0.3, 2.0] {
+                    assert!((centres.rate(g, &v) - 0.25).abs() < 1e-15);
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// The window's cut is the only difference to the sum over all centres.
+        #[test]
+        fn the_windowed_form_agrees_with_all_gaussians(
+            g in -2.0f64..=2.0,
+            h in -1.0f64..=1.0,
+            width in 0.1f64..3.0,
+            v in prop::collection::vec(1e-9f64..1.0, 20),
+        ) {
+            let windowed = settings(20, Spacing::Linear, width, None);
+            let wide = MemorySettings { optimizer: MemoryOptimizer::Adam, ..windowed }.windowed();
+            let full = Centres::<f64>::new(&windowed);
+            let cut = Centres::<f64>::new(&wide);
+            let (expected, rate) = (full.rate(g, &v), cut.rate(g, &v));
+            prop_assert!((rate - expected).abs() < 1e-12 + 1e-9 * expected, "{} {}", rate, expected);
+            let (mut all, mut near) = (vec![0.0; 20], vec![0.0; 20]);
+            full.accumulate(g, h, &mut all);
+            cut.accumulate(g, h, &mut near);
+            for (a, b) in all.iter().zip(&near) {
+                prop_assert!((a - b).abs() < 1e-12, "{} {}", a, b);
+            }
+        }
+    }
 }

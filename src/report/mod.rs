@@ -5,6 +5,7 @@
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, TableStyle};
 
+pub mod latency;
 pub mod scores;
 
 /// The width, in columns of a terminal, in which every table must stay readable.
