@@ -122,7 +122,7 @@ pub struct SimOptions {
     pub payload: Payload,
     /// How far masses and centres of mass are off: 1 is up to 12 % and 12 mm, 0 is not at all.
     pub mismatch: f64,
-    /// Friction, 1 as in [`Friction::typical`], 0 none.
+    /// Friction, 1 in proportion to the effort limits (Coulomb some 0.5 % of them, see [`Friction`]), 0 none.
     pub friction: f64,
     /// Torque ripple, 1 is an amplitude of 0.2 % of the effort limit, 0 none.
     pub ripple: f64,
