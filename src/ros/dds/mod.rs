@@ -1,0 +1,640 @@
+//! The middleware in Rust alone: ros2-client on RustDDS. Needs no ROS installation.
+//!
+//! Contract: as [`Connection`] says. RustDDS runs two threads of its own (network, discovery); ours
+//! is the one that calls [`run`](Connection::run): it sleeps on a waker that the network thread wakes for each
+//! sample, decodes and calls back. Nothing polls.
+//!
+//! The node is announced on `ros_discovery_info` with each endpoint, so `ros2 node list` and `ros2 topic list` see it.
+//! ros2-client's spinner is not run: what it reads of others is not needed, and its `/clock` has the wrong type.
+//!
+//! What is known of RustDDS 0.15, measured or read in its source:
+//! - A reliable publisher keeps what a subscriber has not acknowledged, whatever the depth, and when it may keep no more
+//!   then nobody gets anything. A subscriber that was killed counts until its lease is over (10 s to 60 s), so
+//!   the bound is set to outlast that at 1 kHz, and `publish` fails at once rather than wait.
+//! - A late subscriber of a latched topic may get a few older messages before the last.
+//! - Best-effort samples are read by the system clock, so a clock that is set back holds them up until it has caught up.
+//!   Slewed clocks (chrony, PTP) do no harm.
+//! - Interfaces are chosen by address. Where none of them has multicast (`lo` alone has none on Linux), participants of
+//!   one host find each other by unicast to the ports of the domain's first twelve participants; foreign peers (Cyclone
+//!   DDS, Fast DDS) then need 127.0.0.1 among their initial peers.
+//! - It logs much that is no concern of a user's: `rustdds=error,ros2_client=error` is a good filter.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::task::Poll;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use futures::executor::LocalPool;
+use futures::future::LocalBoxFuture;
+use futures::task::LocalSpawnExt;
+use futures::{FutureExt, StreamExt};
+use ros2_client::dds as ros2;
+use ros2_client::qos::{History, WhenFull};
+use ros2_client::{Gid, MessageInfo, MessageTypeName, NodeName, QosProfile};
+use rustdds::bytes::Bytes;
+use rustdds::no_key::SerializerAdapter;
+use rustdds::policy::ResourceLimits;
+use rustdds::{
+    CDRSerializerAdapter, DomainParticipant, DomainParticipantBuilder, DomainParticipantStatusEvent, GUID,
+    QosPolicies, QosPolicyBuilder, RepresentationIdentifier, StatusEvented, Topic, TopicKind,
+};
+use serde::de::{DeserializeOwned, DeserializeSeed};
+use serde::ser::SerializeTuple;
+use serde::{Deserializer, Serialize, Serializer};
+
+use super::{
+    Arrival, Callback, Clock, Connection, Durability, Network, NodeOptions, Publish, Publisher, Qos,
+    Reliability, RosError, Stop, Subscription, names,
+};
+use crate::msg::{Float64MultiArray, JointState, JointStateView, JointTrajectory, JointTrajectoryPointView};
+
+/// The highest DDS domain whose ports exist (RTPS 2.5, section 9.6.2.3).
+pub const MAX_DOMAIN: u16 = 232;
+
+/// How often [`Publish::wait_for_subscribers`] looks.
+const MATCH_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long a peer that we know may need to know us in turn.
+const MATCH_GRACE: Duration = Duration::from_millis(100);
+
+/// So many samples of one topic in a row, then it is the others' turn.
+const SAMPLES_PER_TURN: u32 = 16;
+
+/// So many publishers of one topic have their sequences watched; beyond, the longest silent is forgotten.
+const WATCHED_PUBLISHERS: usize = 32;
+
+/// So many messages may wait for the acknowledgement of one subscriber before nobody gets any more: at 1 kHz, for
+/// 131 s. See this module's documentation.
+const MAX_UNACKNOWLEDGED: i32 = 1 << 17;
+
+const UNACKNOWLEDGED: QosPolicies = QosPolicyBuilder::new()
+    .resource_limits(ResourceLimits {
+        max_samples: MAX_UNACKNOWLEDGED,
+        max_instances: 1,
+        max_samples_per_instance: MAX_UNACKNOWLEDGED,
+    })
+    .build();
+
+/// A node by way of DDS. See [`super::open`].
+pub struct DdsConnection {
+    options: NodeOptions,
+    node_name: String,
+    clock: Clock,
+    receivers: Vec<Receiver>,
+    endpoints: Vec<(GUID, String)>,
+    node: ros2::Node,
+    context: Arc<ros2::Context>,
+}
+
+/// Makes the task that receives one topic, once on the thread where it stays.
+type Receiver = Box<dyn FnOnce(Stop) -> LocalBoxFuture<'static, ()> + Send>;
+
+impl DdsConnection {
+    /// Joins the domain and announces the node.
+    ///
+    /// # Errors
+    /// As [`super::open`].
+    pub fn open(options: &NodeOptions, clock: Clock) -> Result<Self, RosError> {
+        let node_name = names::node(options)?;
+        let namespace = names::namespace(&options.namespace)?;
+        for remapping in &options.remappings {
+            names::expand(&remapping.from, options)?;
+            names::expand(&remapping.to, options)?;
+        }
+        let domain = domain_id(options.domain_id, std::env::var("ROS_DOMAIN_ID").ok().as_deref())?;
+        let failed = |reason: String| RosError::Middleware {
+            what: format!("join DDS domain {domain} as {node_name}"),
+            reason,
+        };
+
+        let mut participant = DomainParticipantBuilder::new(domain);
+        if options.network == Network::Loopback {
+            participant = participant.with_only_networks([Ipv4Addr::LOCALHOST]);
+        }
+        let participant = participant.build().map_err(|e| failed(e.to_string()))?;
+        let context =
+            ros2::Context::from_domain_participant(participant).map_err(|e| failed(e.to_string()))?;
+        let name = NodeName::new(&namespace, &options.name).map_err(|e| failed(e.to_string()))?;
+        let node = context
+            .new_node(name, ros2_client::NodeOptions::new().start_parameter_services(false))
+            .map_err(|e| failed(e.to_string()))?;
+        Ok(DdsConnection {
+            options: options.clone(),
+            node_name,
+            clock,
+            receivers: Vec::new(),
+            endpoints: Vec::new(),
+            node,
+            context: Arc::new(context),
+        })
+    }
+
+    fn topic(&self, name: &str, type_name: &str, qos: &QosPolicies) -> Result<Topic, RosError> {
+        self.context
+            .domain_participant()
+            .create_topic(dds_topic(name), dds_type(type_name)?, qos, TopicKind::NoKey)
+            .map_err(|e| failed("create topic", name, e))
+    }
+
+    fn subscribe<M>(
+        &mut self,
+        topic: &str,
+        type_name: &str,
+        qos: Qos,
+        callback: Callback<M>,
+    ) -> Result<Subscription, RosError>
+    where
+        M: DeserializeOwned + Clone + Default + 'static,
+    {
+        let name = names::resolve(topic, &self.options)?;
+        let topic = self.topic(&name, type_name, &policies(qos))?;
+        let reader = self
+            .node
+            .create_subscription::<bool>(&topic, None)
+            .map_err(|e| failed("subscribe to", &name, e))?;
+        self.endpoints.push((reader.guid(), name.clone()));
+        let subscription = Subscription::new(&name);
+        let (clock, counted) = (self.clock, subscription.clone());
+        self.receivers
+            .push(Box::new(move |stop| receive(reader, clock, callback, counted, stop).boxed_local()));
+        Ok(subscription)
+    }
+
+    fn advertise(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<DdsPublisher, RosError> {
+        let name = names::resolve(topic, &self.options)?;
+        let qos = match qos.reliability {
+            Reliability::BestEffort => policies(qos),
+            Reliability::Reliable => policies(qos).modify_by(&UNACKNOWLEDGED),
+        };
+        let topic = self.topic(&name, type_name, &qos)?;
+        let writer = self.node.create_publisher(&topic, None).map_err(|e| failed("publish on", &name, e))?;
+        self.endpoints.push((writer.guid(), name.clone()));
+        Ok(DdsPublisher {
+            dds_topic: dds_topic(&name),
+            dds_type: dds_type(type_name)?,
+            topic: name,
+            qos,
+            writer,
+            context: Arc::downgrade(&self.context),
+        })
+    }
+}
+
+const JOINT_STATE: &str = "sensor_msgs/msg/JointState";
+const TRAJECTORY: &str = "trajectory_msgs/msg/JointTrajectory";
+const TRAJECTORY_POINT: &str = "trajectory_msgs/msg/JointTrajectoryPoint";
+const FLOATS: &str = "std_msgs/msg/Float64MultiArray";
+
+impl Connection for DdsConnection {
+    fn node_name(&self) -> &str {
+        &self.node_name
+    }
+
+    fn domain_id(&self) -> u16 {
+        self.context.domain_id()
+    }
+
+    fn subscribe_joint_state(
+        &mut self,
+        topic: &str,
+        qos: Qos,
+        callback: Callback<JointStateView>,
+    ) -> Result<Subscription, RosError> {
+        self.subscribe(topic, JOINT_STATE, qos, callback)
+    }
+
+    fn subscribe_trajectory(
+        &mut self,
+        topic: &str,
+        qos: Qos,
+        callback: Callback<JointTrajectory>,
+    ) -> Result<Subscription, RosError> {
+        self.subscribe(topic, TRAJECTORY, qos, callback)
+    }
+
+    fn subscribe_trajectory_point(
+        &mut self,
+        topic: &str,
+        qos: Qos,
+        callback: Callback<JointTrajectoryPointView>,
+    ) -> Result<Subscription, RosError> {
+        self.subscribe(topic, TRAJECTORY_POINT, qos, callback)
+    }
+
+    fn subscribe_floats(
+        &mut self,
+        topic: &str,
+        qos: Qos,
+        callback: Callback<Float64MultiArray>,
+    ) -> Result<Subscription, RosError> {
+        self.subscribe(topic, FLOATS, qos, callback)
+    }
+
+    fn publish_joint_state(&mut self, topic: &str, qos: Qos) -> Result<Publisher<JointState>, RosError> {
+        Ok(Box::new(self.advertise(topic, JOINT_STATE, qos)?))
+    }
+
+    fn publish_floats(&mut self, topic: &str, qos: Qos) -> Result<Publisher<Float64MultiArray>, RosError> {
+        Ok(Box::new(self.advertise(topic, FLOATS, qos)?))
+    }
+
+    fn publish_trajectory(&mut self, topic: &str, qos: Qos) -> Result<Publisher<JointTrajectory>, RosError> {
+        Ok(Box::new(self.advertise(topic, TRAJECTORY, qos)?))
+    }
+
+    fn publish_raw(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<Publisher<[u8]>, RosError> {
+        Ok(Box::new(self.advertise(topic, type_name, qos)?))
+    }
+
+    fn run(self: Box<Self>, stop: Stop) -> Result<(), RosError> {
+        let DdsConnection { node_name, receivers, endpoints, node, context, .. } = *self;
+        let mut pool = LocalPool::new();
+        let spawner = pool.spawner();
+        let graph = watch_graph(context.domain_participant(), endpoints).boxed_local();
+        let tasks = receivers.into_iter().map(|receiver| receiver(stop.clone())).chain([graph]);
+        for task in tasks {
+            spawner.spawn_local(task).map_err(|e| failed("run", &node_name, e))?;
+        }
+        pool.run_until(stop.requested());
+        drop(pool);
+        drop(node);
+        drop(context);
+        Ok(())
+    }
+}
+
+/// One topic's task: takes each sample as it comes, stamps, counts and hands it on.
+async fn receive<M>(
+    reader: ros2::Subscription<bool>,
+    clock: Clock,
+    mut callback: Callback<M>,
+    subscription: Subscription,
+    stop: Stop,
+) where
+    M: DeserializeOwned + Clone + Default,
+{
+    let message = RefCell::new(M::default());
+    let mut sequences = Sequences::default();
+    let mut in_a_row = 0;
+    let mut samples = pin!(reader.async_stream_seed(DecodeInto(&message)));
+    let counters = &subscription.counters;
+    while let Some(sample) = samples.next().await {
+        let arrival = Arrival { monotonic_ns: clock(), wall_ns: wall_ns() };
+        match sample {
+            Ok((decoded, info)) => {
+                counters.lost.fetch_add(sequences.gap_before(&info), Ordering::Relaxed);
+                if decoded {
+                    counters.received.fetch_add(1, Ordering::Relaxed);
+                    callback(&message.borrow(), arrival);
+                } else {
+                    counters.malformed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Err(error) => {
+                counters.malformed.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(topic = subscription.topic(), %error, "sample dropped");
+            }
+        }
+        if stop.is_requested() {
+            return;
+        }
+        in_a_row += 1;
+        if in_a_row == SAMPLES_PER_TURN {
+            in_a_row = 0;
+            others_turn().await;
+        }
+    }
+}
+
+/// Lets the other tasks of the thread run once.
+async fn others_turn() {
+    let mut yielded = false;
+    poll_fn(|context| {
+        if yielded {
+            return Poll::Ready(());
+        }
+        yielded = true;
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Says in the log why a peer that is there gets nothing.
+async fn watch_graph(participant: DomainParticipant, endpoints: Vec<(GUID, String)>) {
+    let topic_of = |guid: GUID| {
+        endpoints.iter().find(|(endpoint, _)| *endpoint == guid).map_or("?", |(_, topic)| topic.as_str())
+    };
+    let listener = participant.status_listener();
+    let mut events = listener.as_async_status_stream();
+    while let Some(event) = events.next().await {
+        match event {
+            DomainParticipantStatusEvent::RemoteReaderMatched { local_writer, .. } => {
+                tracing::debug!(topic = topic_of(local_writer), "subscriber matched");
+            }
+            DomainParticipantStatusEvent::RemoteWriterMatched { local_reader, .. } => {
+                tracing::debug!(topic = topic_of(local_reader), "publisher matched");
+            }
+            DomainParticipantStatusEvent::RemoteReaderQosIncompatible { local_writer, .. } => {
+                tracing::warn!(
+                    topic = topic_of(local_writer),
+                    "a subscriber asks for a quality of service that this topic does not offer; it gets nothing"
+                );
+            }
+            DomainParticipantStatusEvent::RemoteWriterQosIncompatible { local_reader, .. } => {
+                tracing::warn!(
+                    topic = topic_of(local_reader),
+                    "a publisher offers less quality of service than is asked for here; nothing comes from it"
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Decodes in place and answers whether that succeeded, so that a malformed sample still shows its number.
+#[derive(Clone, Copy)]
+struct DecodeInto<'a, M>(&'a RefCell<M>);
+
+impl<'de, M: DeserializeOwned> DeserializeSeed<'de> for DecodeInto<'_, M> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        let decoded = M::deserialize(deserializer);
+        Ok(decoded.map(|message| *self.0.borrow_mut() = message).is_ok())
+    }
+}
+
+/// The last sequence number of each publisher, the most recently heard last.
+#[derive(Default)]
+struct Sequences(VecDeque<(Gid, i64)>);
+
+impl Sequences {
+    /// How many numbers this publisher has skipped since its last sample.
+    fn gap_before(&mut self, info: &MessageInfo) -> u64 {
+        self.gap(info.publisher_gid(), info.sequence_number())
+    }
+
+    fn gap(&mut self, publisher: Gid, number: i64) -> u64 {
+        let known = self.0.iter().rposition(|(gid, _)| *gid == publisher);
+        let (gap, newest) = match known.and_then(|index| self.0.remove(index)) {
+            Some((_, last)) => {
+                (number.saturating_sub(last).saturating_sub(1).max(0) as u64, number.max(last))
+            }
+            None => (0, number),
+        };
+        if self.0.len() == WATCHED_PUBLISHERS {
+            self.0.pop_front();
+        }
+        self.0.push_back((publisher, newest));
+        gap
+    }
+}
+
+/// A writer of ready-made CDR.
+struct DdsPublisher {
+    topic: String,
+    dds_topic: String,
+    dds_type: String,
+    qos: QosPolicies,
+    writer: ros2::Publisher<Cdr>,
+    context: Weak<ros2::Context>,
+}
+
+impl DdsPublisher {
+    fn send(&self, payload: Bytes) -> Result<(), RosError> {
+        self.writer.publish(Cdr(payload)).map_err(|e| self.refused(e))
+    }
+
+    fn refused(&self, reason: impl ToString) -> RosError {
+        RosError::Publish { topic: self.topic.clone(), reason: reason.to_string() }
+    }
+
+    fn count_matched(&self) -> usize {
+        let Some(context) = self.context.upgrade() else { return 0 };
+        let readers = context.domain_participant().discovered_readers();
+        let matches = readers.iter().map(|reader| &reader.subscription_topic_data).filter(|reader| {
+            *reader.topic_name() == self.dds_topic
+                && *reader.type_name() == self.dds_type
+                && self.qos.compliance_failure_wrt(&reader.qos()).is_none()
+        });
+        matches.count()
+    }
+
+    fn wait(&self, count: usize, timeout: Duration) -> usize {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let matched = self.count_matched();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if matched >= count {
+                std::thread::sleep(MATCH_GRACE.min(left));
+                return matched;
+            }
+            if left.is_zero() {
+                return matched;
+            }
+            std::thread::sleep(MATCH_INTERVAL.min(left));
+        }
+    }
+}
+
+impl<M: Serialize> Publish<M> for DdsPublisher {
+    fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    fn publish(&mut self, message: &M) -> Result<(), RosError> {
+        let payload = CDRSerializerAdapter::<M>::to_bytes(message).map_err(|e| self.refused(e))?;
+        self.send(payload)
+    }
+
+    fn matched(&self) -> usize {
+        self.count_matched()
+    }
+
+    fn wait_for_subscribers(&self, count: usize, timeout: Duration) -> usize {
+        self.wait(count, timeout)
+    }
+}
+
+impl Publish<[u8]> for DdsPublisher {
+    fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    fn publish(&mut self, message: &[u8]) -> Result<(), RosError> {
+        let Some((header, payload)) = message.split_at_checked(4) else {
+            return Err(self.refused("shorter than CDR's encapsulation header"));
+        };
+        if header[..2] != RepresentationIdentifier::CDR_LE.to_bytes() {
+            return Err(self.refused(format!(
+                "its encapsulation is {:#04x}{:02x}, and only little-endian plain CDR (0x0001) can be published",
+                header[0], header[1]
+            )));
+        }
+        self.send(Bytes::copy_from_slice(payload))
+    }
+
+    fn matched(&self) -> usize {
+        self.count_matched()
+    }
+
+    fn wait_for_subscribers(&self, count: usize, timeout: Duration) -> usize {
+        self.wait(count, timeout)
+    }
+}
+
+/// A payload that is CDR already. As a tuple, which has no length on the wire: of words first, which are aligned since
+/// the payload begins aligned, then of what bytes are left over.
+struct Cdr(Bytes);
+
+impl Serialize for Cdr {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (words, bytes) = self.0.as_chunks::<8>();
+        let mut tuple = serializer.serialize_tuple(words.len() + bytes.len())?;
+        for word in words {
+            tuple.serialize_element(&u64::from_le_bytes(*word))?;
+        }
+        for byte in bytes {
+            tuple.serialize_element(byte)?;
+        }
+        tuple.end()
+    }
+}
+
+fn failed(what: &str, name: &str, reason: impl ToString) -> RosError {
+    RosError::Middleware { what: format!("{what} {name}"), reason: reason.to_string() }
+}
+
+fn wall_ns() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
+}
+
+/// ROS topics stand under `rt` in DDS.
+fn dds_topic(full_name: &str) -> String {
+    format!("rt{full_name}")
+}
+
+/// `package/msg/Type` as DDS knows it.
+fn dds_type(type_name: &str) -> Result<String, RosError> {
+    let is_word =
+        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    match type_name.split('/').collect::<Vec<_>>()[..] {
+        [package, "msg", name] if is_word(package) && is_word(name) => {
+            Ok(MessageTypeName::new(package, name).dds_msg_type())
+        }
+        _ => Err(RosError::TypeName(type_name.to_string())),
+    }
+}
+
+fn policies(qos: Qos) -> QosPolicies {
+    let reliability = match qos.reliability {
+        Reliability::BestEffort => ros2_client::qos::Reliability::BestEffort,
+        Reliability::Reliable => ros2_client::qos::Reliability::Reliable { when_full: WhenFull::Fail },
+    };
+    let durability = match qos.durability {
+        Durability::Volatile => ros2_client::qos::Durability::Volatile,
+        Durability::TransientLocal => ros2_client::qos::Durability::TransientLocal,
+    };
+    QosProfile::subscription_default()
+        .reliability(reliability)
+        .durability(durability)
+        .history(History::KeepLast { depth: qos.depth.max(1) })
+        .into()
+}
+
+fn domain_id(given: Option<u16>, environment: Option<&str>) -> Result<u16, RosError> {
+    let (origin, value) = match (given, environment) {
+        (Some(given), _) => ("the node's domain", given.to_string()),
+        (None, Some(text)) if !text.trim().is_empty() => ("ROS_DOMAIN_ID", text.to_string()),
+        (None, _) => return Ok(0),
+    };
+    match value.trim().parse() {
+        Ok(domain) if domain <= MAX_DOMAIN => Ok(domain),
+        _ => Err(RosError::Domain { origin, value }),
+    }
+}
+
+/// A domain, 1 to 101, in which nobody on this host listens for discovery. It is found, not reserved: open it soon.
+///
+/// # Errors
+/// [`RosError::NoFreeDomain`].
+pub fn free_domain() -> Result<u16, RosError> {
+    const DOMAINS: u64 = 101;
+    let since_1970 = wall_ns().unsigned_abs();
+    let start = u64::from(std::process::id()).wrapping_mul(31).wrapping_add(since_1970 / 1000);
+    (0..DOMAINS)
+        .map(|offset| (1 + (start.wrapping_add(offset)) % DOMAINS) as u16)
+        .find(|domain| is_free(*domain))
+        .ok_or(RosError::NoFreeDomain)
+}
+
+/// Whether the ports for discovery of the domain, by multicast and of its first participant, can be had alone.
+fn is_free(domain: u16) -> bool {
+    let multicast = 7400 + 250 * domain;
+    let bind = |port| UdpSocket::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
+    [multicast, multicast + 10, multicast + 11].map(bind).iter().all(Result::is_ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_counted_for_each_publisher_apart() {
+        let mut sequences = Sequences::default();
+        let [a, b] = [Gid::from([1; 16]), Gid::from([2; 16])];
+        let gaps = [(a, 5), (b, 100), (a, 6), (a, 9), (b, 101), (a, 8), (a, 10), (b, 104)]
+            .map(|(publisher, number)| sequences.gap(publisher, number));
+        assert_eq!(gaps, [0, 0, 0, 2, 0, 0, 0, 2]);
+        assert_eq!(sequences.gap(a, i64::MAX), (i64::MAX - 11) as u64);
+        assert_eq!(sequences.gap(a, i64::MIN), 0);
+        for id in 0..=255 {
+            sequences.gap(Gid::from([id; 16]), 1);
+        }
+        assert_eq!(sequences.0.len(), WATCHED_PUBLISHERS);
+    }
+
+    #[test]
+    fn ready_made_cdr_passes_through_the_serializer_unchanged() {
+        for length in [0, 1, 7, 8, 9, 16, 23, 1000] {
+            let bytes: Vec<u8> = (0..length).map(|i| (i * 7) as u8).collect();
+            let sent = CDRSerializerAdapter::<Cdr>::to_bytes(&Cdr(bytes.clone().into())).unwrap();
+            assert_eq!(sent, bytes, "{length}");
+        }
+    }
+
+    #[test]
+    fn the_domain_comes_from_the_options_then_the_environment_then_is_0() {
+        assert_eq!(domain_id(Some(7), Some("9")).unwrap(), 7);
+        assert_eq!(domain_id(None, Some("9")).unwrap(), 9);
+        assert_eq!(domain_id(None, Some("")).unwrap(), 0);
+        assert_eq!(domain_id(None, None).unwrap(), 0);
+        for bad in ["233", "-1", "70000", "seven"] {
+            let error = domain_id(None, Some(bad)).unwrap_err().to_string();
+            assert!(error.contains("ROS_DOMAIN_ID") && error.contains(bad), "{error}");
+        }
+        assert!(domain_id(Some(233), None).is_err());
+    }
+
+    #[test]
+    fn a_domain_in_use_is_not_free() {
+        let domain = free_domain().unwrap();
+        let _taken = UdpSocket::bind(("0.0.0.0", 7400 + 250 * domain)).unwrap();
+        assert!(!is_free(domain));
+    }
+
+    #[test]
+    fn type_names_are_mangled_or_refused() {
+        assert_eq!(dds_type(JOINT_STATE).unwrap(), "sensor_msgs::msg::dds_::JointState_");
+        for bad in ["", "JointState", "sensor_msgs/JointState", "a/srv/B", "a/msg/", "a/msg/B/c", "a b/msg/C"]
+        {
+            assert!(dds_type(bad).is_err(), "{bad}");
+        }
+    }
+}
