@@ -122,7 +122,7 @@ pub struct SimOptions {
     pub payload: Payload,
     /// How far masses and centres of mass are off: 1 is up to 12 % and 12 mm, 0 is not at all.
     pub mismatch: f64,
-    /// Friction, 1 as in [`Friction::typical`], 0 none.
+    /// Friction, 1 in proportion to the effort limits (Coulomb some 0.5 % of them, see [`Friction`]), 0 none.
     pub friction: f64,
     /// Torque ripple, 1 is an amplitude of 0.2 % of the effort limit, 0 none.
     pub ripple: f64,
@@ -274,8 +274,8 @@ impl SimArm {
     /// The drive torque that makes this arm move as `motion` says, Nm: a perfect feed-forward.
     pub fn required_torque(&self, motion: &Motion) -> PerJoint {
         let mut torque = self.arm.inverse_dynamics(motion);
-        for joint in 0..self.arm.len() {
-            torque[joint] +=
+        for (joint, torque) in torque[..self.arm.len()].iter_mut().enumerate() {
+            *torque +=
                 self.friction.torque(joint, motion.qd[joint]) - self.disturbance(joint, motion.q[joint]);
         }
         torque
@@ -288,8 +288,7 @@ impl SimArm {
             let mut draw = || self.noise * self.rng.sample::<f64, _>(StandardNormal);
             measured.q[joint] += POSITION_NOISE * draw();
             measured.qd[joint] += VELOCITY_NOISE * draw();
-            measured.effort[joint] +=
-                (EFFORT_NOISE + EFFORT_NOISE_SHARE * self.effort_limit[joint]) * draw();
+            measured.effort[joint] += (EFFORT_NOISE + EFFORT_NOISE_SHARE * self.effort_limit[joint]) * draw();
         }
         measured
     }
@@ -299,9 +298,9 @@ impl SimArm {
     /// # Errors
     /// [`SimError::Diverged`] if a joint's position or velocity is then not finite or faster than 200 rad/s.
     pub fn step(&mut self, command: &PerJoint, dt: f64) -> Result<(), SimError> {
-        for joint in 0..self.arm.len() {
-            let limit = self.effort_limit[joint];
-            self.effort[joint] = command[joint].clamp(-limit, limit);
+        let limited = self.effort.iter_mut().zip(command).zip(&self.effort_limit);
+        for ((effort, command), limit) in limited.take(self.arm.len()) {
+            *effort = command.clamp(-limit, *limit);
         }
         let steps = (dt / self.step - 1e-9).ceil().max(1.0);
         let h = dt / steps;
@@ -338,8 +337,8 @@ impl SimArm {
 
     fn acceleration(&self, q: &PerJoint, qd: &PerJoint) -> PerJoint {
         let mut torque = self.effort;
-        for joint in 0..self.arm.len() {
-            torque[joint] += self.disturbance(joint, q[joint]);
+        for (joint, torque) in torque[..self.arm.len()].iter_mut().enumerate() {
+            *torque += self.disturbance(joint, q[joint]);
         }
         self.arm.forward_dynamics(q, qd, &torque)
     }
@@ -376,8 +375,8 @@ impl SimArm {
             loss[joint] = h * damping[joint] * self.qd[joint];
         }
         let change = solve(&matrix, &loss, n);
-        for joint in 0..n {
-            self.qd[joint] -= change[joint];
+        for (qd, change) in self.qd.iter_mut().zip(&change) {
+            *qd -= change;
         }
     }
 }

@@ -40,12 +40,12 @@ impl Controller {
             damping: PerJoint::default(),
             effort: PerJoint::default(),
         };
-        for joint in 0..arm.len() {
+        for (joint, row) in mass[..arm.len()].iter().enumerate() {
             let effort = effort_limit(arm, joint);
             let stiffness = STIFFNESS * effort;
             controller.effort[joint] = effort;
             controller.stiffness[joint] = stiffness;
-            controller.damping[joint] = 2.0 * DAMPING_RATIO * (stiffness * mass[joint][joint].max(0.0)).sqrt();
+            controller.damping[joint] = 2.0 * DAMPING_RATIO * (stiffness * row[joint].max(0.0)).sqrt();
         }
         controller
     }
@@ -61,7 +61,13 @@ impl Controller {
     }
 
     /// The commanded torque, Nm, for the measured `q` (rad) and `qd` (rad/s).
-    pub fn torque(&self, reference: &Motion, q: &PerJoint, qd: &PerJoint, feedforward: &PerJoint) -> PerJoint {
+    pub fn torque(
+        &self,
+        reference: &Motion,
+        q: &PerJoint,
+        qd: &PerJoint,
+        feedforward: &PerJoint,
+    ) -> PerJoint {
         let mut torque = PerJoint::default();
         for j in 0..self.joints {
             let feedback =

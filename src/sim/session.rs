@@ -459,7 +459,15 @@ fn plan(arm: &Arm, script: &Script) -> Result<Vec<Plan>, SimError> {
         };
         let scored_from = begin + ticks(transition.seconds());
         let end = scored_from + ticks(motion.seconds());
-        plans.push(Plan { trial: *trial, transition, motion, begin, scored_from, end, sums: Sums::default() });
+        plans.push(Plan {
+            trial: *trial,
+            transition,
+            motion,
+            begin,
+            scored_from,
+            end,
+            sums: Sums::default(),
+        });
     }
     Ok(plans)
 }

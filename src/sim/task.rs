@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::dynamics::Arm;
-use crate::sample::{MAX_JOINTS, PerJoint};
+use crate::sample::{MAX_JOINTS, Motion, PerJoint};
 
 use super::{SimError, Trajectory};
 
@@ -74,8 +74,8 @@ impl Task {
         }
         let size = rng.random_range(1.0 - SIZE_VARIATION..1.0 + SIZE_VARIATION);
         if self == Task::Lift {
-            let lift = lift(arm);
-            let up = std::array::from_fn(|joint| start[joint] + size * lift[joint]);
+            let way = lift(arm);
+            let up = std::array::from_fn(|joint| start[joint] + size * way[joint]);
             return Ok(Trajectory::through(arm, &[start, up, start], seconds));
         }
         let curves = self.rectangle(arm, &start, size).map_err(|distance| SimError::Unreachable {
@@ -137,21 +137,24 @@ fn is_lwr_like(arm: &Arm) -> bool {
     arm.len() == 7 && LWR_POSTURE.iter().enumerate().all(admits)
 }
 
-/// A lift's way, rad: for an arm other than the LWR, each joint against its gravity torque.
+/// A lift's way from the posture, rad, in the direction in which the flange rises. An arm other than the LWR moves each
+/// joint against its gravity torque.
 fn lift(arm: &Arm) -> PerJoint {
+    let start = posture(arm);
     let mut way = PerJoint::default();
     if is_lwr_like(arm) {
         way[..7].copy_from_slice(&LWR_LIFT);
-        return way;
+    } else {
+        let weight = arm.inverse_dynamics(&Motion { q: start, ..Motion::default() });
+        for (joint, way) in way[..arm.len()].iter_mut().enumerate() {
+            let limits = arm.limits(joint);
+            let most = LIFT_SHARE * (limits.upper - limits.lower);
+            *way = LIFT.min(if most > 0.0 { most } else { LIFT }).copysign(weight[joint]);
+        }
     }
-    let q = posture(arm);
-    let weight = arm.inverse_dynamics(&crate::sample::Motion { q, ..Default::default() });
-    for (joint, way) in way[..arm.len()].iter_mut().enumerate() {
-        let limits = arm.limits(joint);
-        let most = LIFT_SHARE * (limits.upper - limits.lower);
-        *way = LIFT.min(if most > 0.0 { most } else { LIFT }).copysign(weight[joint]);
-    }
-    way
+    let end = std::array::from_fn(|joint| start[joint] + way[joint]);
+    let height = |q: &PerJoint| -Vector3::from(arm.gravity()).dot(&arm.flange_pose(q).translation.vector);
+    if height(&end) < height(&start) { way.map(|way| -way) } else { way }
 }
 
 /// Positions near `q` that bring the flange to `point` (m), by damped least squares (Wampler 1986); the flange's orientation

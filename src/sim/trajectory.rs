@@ -49,15 +49,15 @@ impl Path {
         let x = s.clamp(0.0, 1.0) * spans;
         let i = (x as usize).min(self.knots.len() - 2);
         let (b, a) = (x - i as f64, 1.0 - (x - i as f64));
-        let mut out = [PerJoint::default(); 3];
+        let [mut q, mut by_s, mut by_ss] = [PerJoint::default(); 3];
         for joint in 0..MAX_JOINTS {
             let (q0, q1) = (self.knots[i][joint], self.knots[i + 1][joint]);
             let (m0, m1) = (self.curvature[i][joint], self.curvature[i + 1][joint]);
-            out[0][joint] = a * q0 + b * q1 + ((a * a * a - a) * m0 + (b * b * b - b) * m1) / 6.0;
-            out[1][joint] = spans * (q1 - q0 + ((1.0 - 3.0 * a * a) * m0 + (3.0 * b * b - 1.0) * m1) / 6.0);
-            out[2][joint] = spans * spans * (a * m0 + b * m1);
+            q[joint] = a * q0 + b * q1 + ((a * a * a - a) * m0 + (b * b * b - b) * m1) / 6.0;
+            by_s[joint] = spans * (q1 - q0 + ((1.0 - 3.0 * a * a) * m0 + (3.0 * b * b - 1.0) * m1) / 6.0);
+            by_ss[joint] = spans * spans * (a * m0 + b * m1);
         }
-        out
+        [q, by_s, by_ss]
     }
 
     /// The motion after a share `tau` of `duration` seconds, from rest to rest with minimum jerk along the path
