@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::signals::Interrupt;
+use crate::report::{Table, number, short_names};
 
 /// Simulated arm and node, as two processes on loopback: payload none, light, heavy, learning carried on.
 #[derive(clap::Args, Debug)]
@@ -32,7 +33,7 @@ pub struct Args {
 }
 
 /// The built-in arm, written into the run folder so that the run can be repeated from it alone.
-const URDF: &str = include_str!("../../urdf/kuka_lwr.urdf");
+const URDF: &str = crate::sim::LWR_URDF;
 
 /// What a process may take to come up, or to save and leave.
 const GRACE: Duration = Duration::from_secs(20);
@@ -44,7 +45,7 @@ const GRACE: Duration = Duration::from_secs(20);
 pub fn run(args: &Args) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let run = run_folder(args.out.as_deref())?;
-    let domain = crate::ros::free_domain().context("no free ROS domain on loopback")?;
+    let domain = crate::ros::dds::free_domain().context("no free ROS domain on loopback")?;
     let urdf = run.join("kuka_lwr.urdf");
     std::fs::write(&urdf, URDF)?;
     let params = run.join("params.yaml");
@@ -87,7 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
     if args.json {
         super::print(&(serde_json::to_string_pretty(&figures)? + "\n"))
     } else {
-        super::print(&tables(&figures))
+        super::print(&tables(&figures)?)
     }
 }
 
@@ -187,4 +188,68 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What the two processes left in the run folder, as one: the JSON that the README promises.
+fn figures(run: &Path) -> Result<Value> {
+    let read = |name: &str| -> Result<Value> {
+        let path = run.join(name);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is not what was expected", path.display()))
+    };
+    let (simulation, latency) = (read("simulation.json")?, read("latency.json")?);
+    let of_mode = |mode: &str, figure: &str| {
+        let scores = simulation["by_mode"].as_array().into_iter().flatten();
+        scores.filter(|score| score["mode"] == mode).map(|score| score[figure].clone()).next().unwrap_or(json!([]))
+    };
+    Ok(json!({
+        "joints": simulation["joints"],
+        "tracking_rms_rad": {
+            "with": of_mode("node", "tracking_rms_rad"),
+            "without": of_mode("off", "tracking_rms_rad"),
+            "rigid_body": of_mode("rigid-body", "tracking_rms_rad"),
+        },
+        "torque_rms_nm": of_mode("node", "torque_rms_nm"),
+        "torque_rms_rigid_body_nm": of_mode("rigid-body", "torque_rms_nm"),
+        "by_payload": simulation["by_payload"],
+        "feedforward": simulation["feedforward"],
+        "latency": latency,
+        "run": run,
+    }))
+}
+
+/// The same for people.
+fn tables(figures: &Value) -> Result<String> {
+    let joints: Vec<String> = serde_json::from_value(figures["joints"].clone())?;
+    let header: Vec<String> = ["payload", "feed-forward"].map(String::from).into_iter().chain(short_names(&joints)).collect();
+    let scores: Vec<Value> = serde_json::from_value(figures["by_payload"].clone())?;
+    let table = |figure: &str, factor: f64| {
+        let mut table = Table::new(2, &header);
+        for score in &scores {
+            let name = |key: &str| score[key].as_str().unwrap_or("-").to_string();
+            let values = score[figure].as_array().into_iter().flatten();
+            let cells = values.map(|value| number(factor * value.as_f64().unwrap_or(f64::NAN)));
+            table.row([name("payload"), name("mode")].into_iter().chain(cells));
+        }
+        table.render()
+    };
+    let mean = |mode: &str| {
+        let values: Vec<f64> = serde_json::from_value(figures["tracking_rms_rad"][mode].clone()).unwrap_or_default();
+        (values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64).sqrt() * 1e3
+    };
+    let (with, without, rigid_body) = (mean("with"), mean("without"), mean("rigid_body"));
+    let summary: crate::realtime::Summary = serde_json::from_value(figures["latency"].clone())?;
+    let mut text = format!("tracking error, RMS [mrad]\n{}", table("tracking_rms_rad", 1e3));
+    text += &format!("\ntorque error of the feed-forward, RMS [Nm]\n{}", table("torque_rms_nm", 1.0));
+    text += &format!("\nlatency of the node\n{}", crate::report::latency::render(&summary));
+    text += &format!(
+        "\nall joints and payloads: {} mrad with the node's feed-forward, {} with the nominal rigid body's, {} without \
+         any: {} times less\nrun folder: {}\n",
+        number(with),
+        number(rigid_body),
+        number(without),
+        number(without / with),
+        figures["run"].as_str().unwrap_or_default(),
+    );
+    Ok(text)
 }

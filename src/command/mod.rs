@@ -6,10 +6,17 @@
 
 use std::process::ExitCode;
 
+pub mod demo;
 pub mod doctor;
+pub mod fault;
+pub mod graph;
 pub mod latency;
+pub mod node;
 pub mod parameters;
+pub mod params;
+pub mod play;
 pub mod replay;
+pub mod signals;
 
 /// Online learning of a robot's inverse dynamics (MetaGD): feed-forward torques at 1 kHz.
 #[derive(clap::Parser, Debug)]

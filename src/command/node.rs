@@ -326,7 +326,7 @@ fn report(summary: &Summary, json: bool) -> Result<()> {
     let text = if json {
         serde_json::to_string_pretty(summary)? + "\n"
     } else {
-        crate::report::latency::table(summary)
+        crate::report::latency::render(summary)
     };
     super::print(&text)
 }

@@ -1,111 +1,47 @@
-//! The arguments by which every command takes parameters: a preset, a ROS parameter file, single values, shorthands.
+//! The arguments by which every command takes parameters: a preset, ROS parameter files, single values, shorthands.
 //!
-//! Contract: called at start-up only. Later beats earlier: preset, file, `-p`, shorthand.
+//! Contract: called at start-up only. Later beats earlier: preset, files in their order, `-p`, shorthand.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::Usage;
 use crate::config::{Config, Value};
+use crate::ros::params;
 
 /// Where parameters come from.
 #[derive(clap::Args, Debug, Clone, Default)]
 pub struct ParameterArgs {
-    /// ROS 2 parameter file (YAML); the node's own, or `/**`.
-    #[arg(long, value_name = "FILE")]
-    pub params_file: Option<PathBuf>,
+    /// ROS 2 parameter file (YAML) with the node's own section or `/**`; may be repeated.
+    #[arg(long = "params-file", value_name = "FILE")]
+    files: Vec<PathBuf>,
     /// One parameter, as `ros2 run ... --ros-args -p` takes it; may be repeated.
-    #[arg(short = 'p', value_name = "NAME:=VALUE", value_parser = assignment)]
-    pub parameter: Vec<(String, Value)>,
+    #[arg(short = 'p', long = "param", value_name = "NAME:=VALUE")]
+    assignments: Vec<String>,
     /// Where the defaults come from: `robot` (residual on the rigid body, scaled, integrator, gate) or `paper` (raw
     /// torque).
     #[arg(long, value_name = "NAME", value_parser = ["robot", "paper"])]
-    pub preset: Option<String>,
+    preset: Option<String>,
     /// The arm's URDF, for its rigid-body dynamics.
     #[arg(long, value_name = "FILE")]
-    pub urdf: Option<String>,
+    urdf: Option<PathBuf>,
     /// The arm's joints by name, from the base outwards.
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
-    pub joints: Vec<String>,
+    joints: Vec<String>,
 }
 
 impl ParameterArgs {
-    /// All values given, by name.
+    /// The configuration that they make for the node of this fully qualified name.
     ///
     /// # Errors
-    /// An unreadable or malformed parameter file.
-    pub fn values(&self) -> anyhow::Result<BTreeMap<String, Value>> {
-        let mut values = match &self.params_file {
-            Some(path) => crate::ros::params::read_file(path, "/metagd")?,
-            None => BTreeMap::new(),
-        };
-        values.extend(self.parameter.iter().cloned());
-        let mut set = |name: &str, value: Value| values.insert(name.to_string(), value);
-        if let Some(preset) = &self.preset {
-            set("preset", Value::Text(preset.clone()));
-        }
-        if let Some(urdf) = &self.urdf {
-            set("urdf", Value::Text(urdf.clone()));
-        }
-        if !self.joints.is_empty() {
-            set("joints", Value::Texts(self.joints.clone()));
-        }
-        Ok(values)
+    /// A file that cannot be read; an unknown name, a wrong type or a value out of range, each with its place.
+    pub fn config(&self, node: &str) -> anyhow::Result<Config> {
+        let shorthands = [
+            self.preset.clone().map(|preset| ("preset", Value::Text(preset))),
+            self.urdf.as_ref().map(|urdf| ("urdf", Value::Text(urdf.to_string_lossy().into_owned()))),
+            (!self.joints.is_empty()).then(|| ("joints", Value::Texts(self.joints.clone()))),
+        ];
+        let shorthands = shorthands.into_iter().flatten().collect::<Vec<_>>();
+        Ok(params::config(&self.files, &self.assignments, &shorthands, node)?)
     }
-
-    /// The configuration that they make.
-    ///
-    /// # Errors
-    /// As [`ParameterArgs::values`]; [`Usage`] for an unknown name, a wrong type or a value out of range.
-    pub fn config(&self) -> anyhow::Result<Config> {
-        Ok(Config::new(&self.values()?).map_err(|error| Usage(error.to_string()))?)
-    }
-}
-
-/// Parses `name:=value`, the value as YAML.
-fn assignment(text: &str) -> Result<(String, Value), String> {
-    let (name, value) = text.split_once(":=").ok_or("expected NAME:=VALUE")?;
-    let value =
-        value_of(value).ok_or_else(|| format!("`{value}` is no YAML scalar, nor an array of one type"))?;
-    crate::config::check(name, value)
-        .map(|value| (name.to_string(), value))
-        .map_err(|error| error.to_string())
-}
-
-/// A parameter's value from its YAML text.
-fn value_of(text: &str) -> Option<Value> {
-    use serde_json::Value as Yaml;
-    if text.trim().is_empty() {
-        return Some(Value::Text(String::new()));
-    }
-    let scalar = |yaml: &Yaml| match yaml {
-        Yaml::Bool(value) => Some(Value::Bool(*value)),
-        Yaml::Number(number) => number.as_i64().map(Value::Int).or_else(|| number.as_f64().map(Value::Float)),
-        Yaml::String(value) => Some(Value::Text(value.clone())),
-        _ => None,
-    };
-    let yaml: Yaml = serde_saphyr::from_str(text).ok()?;
-    let Yaml::Array(items) = &yaml else { return scalar(&yaml) };
-    let items = items.iter().map(scalar).collect::<Option<Vec<_>>>()?;
-    let ints: Option<Vec<i64>> =
-        items.iter().map(|item| if let Value::Int(v) = item { Some(*v) } else { None }).collect();
-    let floats = || {
-        items
-            .iter()
-            .map(|item| match item {
-                Value::Int(v) => Some(*v as f64),
-                Value::Float(v) => Some(*v),
-                _ => None,
-            })
-            .collect::<Option<Vec<f64>>>()
-    };
-    let texts = || {
-        items
-            .iter()
-            .map(|item| if let Value::Text(v) = item { Some(v.clone()) } else { None })
-            .collect::<Option<Vec<String>>>()
-    };
-    ints.map(Value::Ints).or_else(|| floats().map(Value::Floats)).or_else(|| texts().map(Value::Texts))
 }
 
 #[cfg(test)]
@@ -113,47 +49,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_read_as_yaml() {
-        let cases = [
-            ("learner.rate:=0.5", Value::Float(0.5)),
-            ("learner.rate:=1", Value::Float(1.0)),
-            ("learner.name:=gd", Value::Text("gd".into())),
-            ("gate.enabled:=false", Value::Bool(false)),
-            ("learner.hidden:=[20, 20]", Value::Ints(vec![20, 20])),
-            ("gravity:=[9.81, 0, 0]", Value::Floats(vec![9.81, 0.0, 0.0])),
-            ("joints:=[a, b]", Value::Texts(vec!["a".into(), "b".into()])),
-            ("joints:=[]", Value::Texts(vec![])),
-            ("topics.torque:=", Value::Text(String::new())),
-            ("urdf:=/tmp/a b.urdf", Value::Text("/tmp/a b.urdf".into())),
-        ];
-        for (text, expected) in cases {
-            let (name, value) = assignment(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-            assert_eq!((name.as_str(), value), (text.split_once(":=").unwrap().0, expected));
-        }
-    }
-
-    #[test]
-    fn what_is_wrong_with_an_assignment_is_said() {
-        for (text, part) in [
-            ("learner.rate", "NAME:=VALUE"),
-            ("learner.rate:=fast", "double"),
-            ("learner.rat:=1", "learner.rate"),
-            ("joints:=[a, [b]]", "array"),
-        ] {
-            let error = assignment(text).unwrap_err();
-            assert!(error.contains(part), "{text}: {error}");
-        }
-    }
-
-    #[test]
-    fn shorthands_beat_single_values() {
+    fn shorthands_beat_single_values_and_bring_their_defaults() {
         let args = ParameterArgs {
-            parameter: vec![("preset".into(), Value::Text("robot".into()))],
+            assignments: vec!["preset:=robot".into(), "learner.rate:=0.5".into()],
             preset: Some("paper".into()),
             joints: vec!["a".into()],
             ..ParameterArgs::default()
         };
-        let config = args.config().unwrap();
+        let config = args.config("/metagd").unwrap();
         assert_eq!((config.preset.as_str(), config.joints), ("paper", vec!["a".to_string()]));
+        assert_eq!((config.rate, config.memory_rate), (0.5, 0.01));
     }
 }

@@ -208,7 +208,7 @@ impl Setup {
 /// # Errors
 /// [`Usage`] for an unknown learner; else what is wrong with an input, the URDF, a parameter, a checkpoint or the output.
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let mut config = args.parameters.config()?;
+    let mut config = args.parameters.config("/metagd")?;
     if let Some(load) = &args.load {
         config.load = load.clone();
     }
