@@ -32,7 +32,7 @@ pub use pipeline::{BatchReport, Counters, Pipeline};
 
 pub use probe::Probe;
 pub use runtime::{
-    Command, RealtimeError, Runtime, SampleSender, SampleTiming, Status, Stopped, Telemetry,
+    Command, CommandSender, RealtimeError, Runtime, SampleSender, SampleTiming, Status, Stopped, Telemetry,
     TelemetryReceiver, TorqueReceiver,
 };
 pub use thread::{CountingAllocator, Grants};
