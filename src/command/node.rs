@@ -9,20 +9,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::fault::PanicAfter;
 use super::parameters::ParameterArgs;
 use super::signals::Interrupt;
 use crate::config::Config;
 use crate::dynamics::Arm;
-use crate::learn::{ArmLearner, checkpoint};
+use crate::learn::checkpoint::{self, Reload};
+use crate::learn::ArmLearner;
 use crate::msg::{Float64MultiArray, Header, JointState, Time};
 use crate::realtime::{
-    Command, CommandSender, DropReason, Intake, InverseDynamics, LatencyLog, Limits, MonotonicClock, Pipeline, Probe,
+    Command, CommandSender, DropReason, Intake, InverseDynamics, LatencyLog, MonotonicClock, Pipeline, Probe,
     Runtime, SampleSender, Status, Summary, TorqueReceiver, probe,
 };
-use crate::ros::{self, Arrival, Connection, Network, NodeOptions, Publisher, Qos, Stop, Subscription};
+use crate::ros::{self, Arrival, Connection, Publisher, Qos, Stop, Subscription};
 use crate::sample::Torque;
 
 /// Runs the ROS 2 node: learns from joint states, publishes feed-forward torques.
@@ -67,14 +68,13 @@ pub fn run(args: &Args) -> Result<()> {
     if joints.is_empty() {
         bail!("which arm? name its URDF (parameter `urdf`) or its `joints`");
     }
-    let efforts: Vec<f64> = arm.iter().flat_map(|arm| (0..arm.len()).map(|j| arm.limits(j).effort)).collect();
-    let limits = Limits::new(&config, joints.len(), &efforts)?;
+    let mut model = InverseDynamics::new(&config, arm, &joints)?;
+    let limits = model.limits(&config)?;
     if !limits.is_bounded() {
         bail!("no effort limit is known for every joint: give a URDF that has them, or `limits.effort` [Nm]");
     }
-    let mut model = InverseDynamics::new(&config, arm, &joints)?;
     if !config.load.is_empty() {
-        let reload = config.reload.parse()?;
+        let reload = Reload::parse(&config.reload).expect("checked with the parameters");
         checkpoint::load(Path::new(&config.load), model.learner_mut(), &config, &joints, reload)?;
         tracing::info!("loaded {} ({})", config.load, config.reload);
     }
