@@ -52,6 +52,8 @@ pub struct Sample {
     pub stamp_ns: i64,
     /// When it arrived, in nanoseconds of the pipeline's monotonic clock.
     pub arrival_ns: i64,
+    /// From stamp to arrival by the system's wall clock, ns; absent where the two cannot be compared (recordings).
+    pub transport_ns: Option<i64>,
     /// The state as measured at `stamp_ns`, acceleration estimated one-sidedly (or as the message brought it).
     pub motion: Motion,
     /// The torque as measured at `stamp_ns`, Nm.

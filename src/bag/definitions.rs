@@ -11,8 +11,7 @@ pub(super) struct Known {
     uses: &'static [(&'static str, &'static str)],
 }
 
-const HEADER: (&str, &str) =
-    ("std_msgs/Header", "builtin_interfaces/Time stamp\nstring frame_id\n");
+const HEADER: (&str, &str) = ("std_msgs/Header", "builtin_interfaces/Time stamp\nstring frame_id\n");
 const TIME: (&str, &str) = ("builtin_interfaces/Time", "int32 sec\nuint32 nanosec\n");
 const DURATION: (&str, &str) = ("builtin_interfaces/Duration", "int32 sec\nuint32 nanosec\n");
 const POINT: (&str, &str) = (

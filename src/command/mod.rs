@@ -1,1 +1,81 @@
-//! To be written.
+//! The command line: one file per subcommand, each with its arguments and one `run`.
+//!
+//! Contract: called once by `main`. Figures go to standard output, everything else (logs, progress, errors) to standard
+//! error. Exit codes: 0 done, 1 failed, 2 wrongly used.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use std::process::ExitCode;
+
+pub mod demo;
+pub mod doctor;
+pub mod fault;
+pub mod graph;
+pub mod latency;
+pub mod node;
+pub mod parameters;
+pub mod params;
+pub mod play;
+pub mod replay;
+pub mod signals;
+
+/// Online learning of a robot's inverse dynamics (MetaGD): feed-forward torques at 1 kHz.
+#[derive(clap::Parser, Debug)]
+#[command(name = "metagd", version, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// The subcommands.
+#[derive(clap::Subcommand, Debug)]
+pub enum Command {
+    /// Runs recordings (bags, CSV) through the learner as the robot would, and scores the torques it predicts.
+    Replay(replay::Args),
+    /// Prints the percentiles of latency logs; several files are merged.
+    Latency(latency::Args),
+    /// Says what this computer grants a real-time thread, and what to change.
+    Doctor(doctor::Args),
+}
+
+/// The command line was used wrongly: exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Runs the parsed command line and reports failure on standard error.
+pub fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Replay(args) => replay::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Latency(args) => latency::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    done.unwrap_or_else(|error| {
+        // A reader that closed the pipe (`metagd replay ... | head`) has what it wanted.
+        let broken_pipe = error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+            .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe);
+        if broken_pipe {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("error: {error:#}");
+        ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+    })
+}
+
+/// Writes figures to standard output in one piece.
+fn print(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Parses a duration of up to an hour, in seconds.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 3600.0 => Ok(value),
+        _ => Err("must be a number of seconds above 0, to 3600".into()),
+    }
+}

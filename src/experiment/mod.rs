@@ -1,1 +1,14 @@
-//! To be written.
+//! Experiments: recordings through learners, and what comes of it.
+//!
+//! Contract: called by commands and tests, never from the pinned thread; may allocate and block. Everything here is
+//! deterministic: the same samples, seed and build give bit-identical torques and scores.
+
+pub mod baseline;
+pub mod comparison;
+pub mod feed;
+pub mod prequential;
+pub mod product;
+pub mod score;
+
+pub use prequential::{Learner, evaluate};
+pub use score::{JointScore, Scores};

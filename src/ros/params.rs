@@ -90,11 +90,16 @@ impl fmt::Display for Origin {
 }
 
 /// The configuration of `node` (fully qualified): the preset's defaults, then the files', then the overrides'
-/// (`name:=value`) parameters.
+/// (`name:=value`) parameters, then `values` that came in another way.
 ///
 /// # Errors
 /// [`ParamsError`]; unknown, mistyped and out-of-range parameters are named with the place where they were given.
-pub fn config(files: &[PathBuf], overrides: &[String], node: &str) -> Result<Config, ParamsError> {
+pub fn config(
+    files: &[PathBuf],
+    overrides: &[String],
+    values: &[(&str, Value)],
+    node: &str,
+) -> Result<Config, ParamsError> {
     let mut given = Vec::new();
     for file in files {
         given.extend(read_located(file, node)?);
@@ -102,6 +107,9 @@ pub fn config(files: &[PathBuf], overrides: &[String], node: &str) -> Result<Con
     for text in overrides {
         let (name, value) = parse_override(text)?;
         given.push((name, value, Origin::Override(text.clone())));
+    }
+    for (name, value) in values {
+        given.push((name.to_string(), value.clone(), Origin::Override(format!("{name}:={value}"))));
     }
     let mut values = BTreeMap::new();
     for (name, value, origin) in given {
@@ -572,11 +580,11 @@ mod tests {
         let first = file("a.yaml", "/**: {ros__parameters: {preset: paper, deadline: 4, joints: []}}");
         let second = file("b.yaml", "/**:\n  ros__parameters:\n    deadline: 6\n    ring: 16\n");
         let files = [first, second];
-        let made = config(&files, &["ring:=32".into()], NODE).unwrap();
+        let made = config(&files, &["ring:=32".into()], &[], NODE).unwrap();
         assert_eq!((made.preset.as_str(), made.deadline, made.ring), ("paper", 6.0, 32));
         assert!(!made.residual);
 
-        let error = config(&files, &["ring:=1".into()], NODE).unwrap_err().to_string();
+        let error = config(&files, &["ring:=1".into()], &[], NODE).unwrap_err().to_string();
         assert!(error.contains("-p ring:=1") && error.contains("2 to 65536"), "{error}");
     }
 

@@ -17,7 +17,8 @@
 //! - Interfaces are chosen by address. Where none of them has multicast (`lo` alone has none on Linux), participants of
 //!   one host find each other by unicast to the ports of the domain's first twelve participants; foreign peers (Cyclone
 //!   DDS, Fast DDS) then need 127.0.0.1 among their initial peers.
-//! - It logs much that is no concern of a user's: `rustdds=error,ros2_client=error` is a good filter.
+//! - It logs much that is no concern of a user's: `rustdds=error,ros2_client=error,cdr_encoding=error` is a good
+//!   filter.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -584,6 +585,11 @@ fn is_free(domain: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::msg::{Header, MAX_NAMES};
+    use proptest::prelude::*;
+    use rustdds::no_key::Decode;
+    use rustdds::serialization::CdrDeserializeSeedDecoder;
+    use std::marker::PhantomData;
 
     #[test]
     fn gaps_are_counted_for_each_publisher_apart() {
@@ -606,6 +612,47 @@ mod tests {
             let bytes: Vec<u8> = (0..length).map(|i| (i * 7) as u8).collect();
             let sent = CDRSerializerAdapter::<Cdr>::to_bytes(&Cdr(bytes.clone().into())).unwrap();
             assert_eq!(sent, bytes, "{length}");
+        }
+    }
+
+    fn decodes<M: DeserializeOwned + Default>(bytes: &[u8]) -> bool {
+        let message = RefCell::new(M::default());
+        [RepresentationIdentifier::CDR_LE, RepresentationIdentifier::CDR_BE].into_iter().any(|encoding| {
+            let seed = CdrDeserializeSeedDecoder::new(DecodeInto(&message), PhantomData::<()>);
+            Decode::<bool>::decode_bytes(seed, bytes, encoding).unwrap_or(false)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_decoded_or_refused(
+            words in prop::collection::vec(prop_oneof![0..4_u32, Just(1_000_000_000), any::<u32>()], 0..64)
+        ) {
+            let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+            decodes::<JointStateView>(&bytes);
+            decodes::<JointTrajectory>(&bytes);
+            decodes::<JointTrajectoryPointView>(&bytes);
+            decodes::<Float64MultiArray>(&bytes);
+        }
+
+        #[test]
+        fn what_is_sent_is_what_is_decoded(
+            names in prop::collection::vec("[a-z_0-9]{0,64}", 0..=MAX_NAMES),
+            values in prop::collection::vec(any::<f64>(), 0..=MAX_NAMES),
+            frame_id in "[a-z/]{0,256}",
+        ) {
+            let sent = JointState {
+                header: Header { frame_id, ..Header::default() },
+                name: names,
+                position: values.clone(),
+                effort: values,
+                ..JointState::default()
+            };
+            let bytes = CDRSerializerAdapter::<JointState>::to_bytes(&sent).unwrap();
+            prop_assert!(decodes::<JointStateView>(&bytes));
+            let longer = JointState { position: vec![0.0; MAX_NAMES + 1], ..sent };
+            let bytes = CDRSerializerAdapter::<JointState>::to_bytes(&longer).unwrap();
+            prop_assert!(!decodes::<JointStateView>(&bytes));
         }
     }
 

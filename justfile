@@ -1,0 +1,39 @@
+# What .ci/run does, by hand: `just` lists the recipes, `just ci` runs them all.
+
+default:
+    @just --list
+
+# Format the code.
+fmt:
+    cargo fmt
+
+# Formatting, lints and documentation, warnings denied.
+lint:
+    cargo fmt --check
+    cargo clippy --all-targets -- -D warnings
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+
+# The tests, as the README gives them.
+test:
+    cargo test --release
+
+# The tests with every foreign peer (PyPI's rosbags, pin, cyclonedds, hdrhistogram) required.
+test-peers:
+    METAGD_REQUIRE_PEERS=1 cargo test --release
+
+# Licences, sources and known advisories of the dependency tree (cargo install cargo-deny).
+deny:
+    cargo deny check licenses bans sources
+    cargo deny check advisories
+
+# The main job on this machine.
+demo *ARGS:
+    cargo run --release -- demo {{ARGS}}
+
+# Time the learning step, prediction and rigid-body dynamics.
+bench:
+    cargo bench
+
+# Everything that CI runs.
+ci:
+    bash .ci/run

@@ -1,0 +1,72 @@
+//! A fault that a test can put into the running node: a panic in the learner, on the pinned thread.
+
+use crate::realtime::{Health, Model};
+use crate::sample::{Motion, Observation, PerJoint};
+
+/// A model that panics at its `n`-th prediction, and is the inner one until then.
+pub struct PanicAfter<M> {
+    inner: M,
+    left: u64,
+}
+
+impl<M> PanicAfter<M> {
+    /// Panics at prediction number `at` (from 1); `u64::MAX` is never.
+    pub fn new(inner: M, at: u64) -> Self {
+        PanicAfter { inner, left: at }
+    }
+
+    /// The model inside.
+    pub fn inner(&self) -> &M {
+        &self.inner
+    }
+}
+
+impl<M: Model> Model for PanicAfter<M> {
+    type State = M::State;
+
+    fn joints(&self) -> usize {
+        self.inner.joints()
+    }
+
+    fn predict(&mut self, query: &Motion, predicted: &mut PerJoint, rigid_body: &mut PerJoint) {
+        self.left = self.left.saturating_sub(1);
+        assert!(self.left > 0, "a panic was injected");
+        self.inner.predict(query, predicted, rigid_body);
+    }
+
+    fn observe(&mut self, observation: &Observation) -> bool {
+        self.inner.observe(observation)
+    }
+
+    fn step(&mut self, joint: usize) {
+        self.inner.step(joint);
+    }
+
+    fn score(&mut self, joint: usize) {
+        self.inner.score(joint);
+    }
+
+    fn end_batch(&mut self) {
+        self.inner.end_batch();
+    }
+
+    fn discard_batch(&mut self) {
+        self.inner.discard_batch();
+    }
+
+    fn new_task(&mut self) {
+        self.inner.new_task();
+    }
+
+    fn snapshot(&self, state: &mut Self::State) {
+        self.inner.snapshot(state);
+    }
+
+    fn health(&self) -> Health {
+        self.inner.health()
+    }
+
+    fn warm_up(&mut self) {
+        self.inner.warm_up();
+    }
+}

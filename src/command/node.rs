@@ -1,0 +1,332 @@
+//! `metagd node`: the node itself. Joint states in, feed-forward torques out, learning in between.
+//!
+//! Contract: four threads. The I/O thread (middleware) runs the intake and pushes samples; the pinned thread predicts and
+//! learns; the publisher thread sends the newest torque; this one keeps house: histograms, checkpoints, signals. Figures
+//! go to standard output at the end, everything else to standard error.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use super::fault::PanicAfter;
+use super::parameters::ParameterArgs;
+use super::signals::Interrupt;
+use crate::config::Config;
+use crate::dynamics::Arm;
+use crate::learn::{ArmLearner, checkpoint};
+use crate::msg::{Float64MultiArray, Header, JointState, Time};
+use crate::realtime::{
+    Command, CommandSender, DropReason, Intake, InverseDynamics, LatencyLog, Limits, MonotonicClock, Pipeline, Probe,
+    Runtime, SampleSender, Status, Summary, TorqueReceiver, probe,
+};
+use crate::ros::{self, Arrival, Connection, Network, NodeOptions, Publisher, Qos, Stop, Subscription};
+use crate::sample::Torque;
+
+/// Runs the ROS 2 node: learns from joint states, publishes feed-forward torques.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    parameters: ParameterArgs,
+    #[command(flatten)]
+    graph: super::graph::GraphArgs,
+    /// Stop cleanly after this many seconds.
+    #[arg(long, value_name = "S", value_parser = super::seconds)]
+    seconds: Option<f64>,
+    /// At the end, print the latency figures as JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// For tests of the safety path: panic in the learner at this prediction.
+    #[arg(long, hide = true, value_name = "N", default_value_t = u64::MAX)]
+    inject_panic: u64,
+}
+
+/// The model as the node runs it.
+type NodeModel = PanicAfter<InverseDynamics>;
+
+/// How often telemetry is fetched.
+const HOUSEKEEPING: Duration = Duration::from_millis(50);
+/// How long the machine's stalls are measured on the pinned thread's CPU before the run.
+const PROBE_BEFORE: Duration = Duration::from_millis(500);
+
+/// Runs `metagd node`.
+///
+/// # Errors
+/// Wrong parameters, an unreadable URDF or checkpoint, a middleware that does not start, real-time conditions that were
+/// not granted (`realtime: enforce`), or a panic in the learner.
+pub fn run(args: &Args) -> Result<()> {
+    let interrupt = Interrupt::install()?;
+    let config = args.parameters.config(&args.graph.full_name("metagd"))?;
+    let arm = Arm::from_config(&config)?;
+    let joints = match &arm {
+        Some(arm) => arm.joint_names().to_vec(),
+        None => config.joints.clone(),
+    };
+    if joints.is_empty() {
+        bail!("which arm? name its URDF (parameter `urdf`) or its `joints`");
+    }
+    let efforts: Vec<f64> = arm.iter().flat_map(|arm| (0..arm.len()).map(|j| arm.limits(j).effort)).collect();
+    let limits = Limits::new(&config, joints.len(), &efforts)?;
+    if !limits.is_bounded() {
+        bail!("no effort limit is known for every joint: give a URDF that has them, or `limits.effort` [Nm]");
+    }
+    let mut model = InverseDynamics::new(&config, arm, &joints)?;
+    if !config.load.is_empty() {
+        let reload = config.reload.parse()?;
+        checkpoint::load(Path::new(&config.load), model.learner_mut(), &config, &joints, reload)?;
+        tracing::info!("loaded {} ({})", config.load, config.reload);
+    }
+    let spare = Box::new(model.learner().clone());
+
+    let run_dir = (!config.run_dir.is_empty()).then(|| PathBuf::from(&config.run_dir));
+    let mut log = LatencyLog::new(&config, run_dir.as_deref())?;
+    let pipeline = Pipeline::new(&config, PanicAfter::new(model, args.inject_panic), limits, MonotonicClock::new());
+    let runtime = Runtime::start(&config, pipeline)?;
+    tracing::info!("real time: {}", runtime.grants());
+    log.set_grants(runtime.grants());
+    let cpus = runtime.grants().cpus.clone();
+    if let (true, Some(&cpu)) = (config.probe, cpus.last()) {
+        for tick in probe::before(cpu, config.thread_priority as i32, PROBE_BEFORE) {
+            log.record_probe_before(&tick);
+        }
+    }
+    let probe = Probe::start(&config, &cpus);
+
+    let mut connection = ros::open(&args.graph.options("metagd")?, || {
+        use crate::realtime::Clock;
+        MonotonicClock::new().now_ns()
+    })?;
+    let intake = Intake::new(&config, &joints)?;
+    let drops = intake.drops();
+    let subscriptions = subscribe(connection.as_mut(), &config, intake, runtime.sender())?;
+    let publishing = publish(connection.as_mut(), &config, &joints, runtime.torques())?;
+    let stop = Stop::new();
+    let listening = listen(connection, &stop)?;
+    tracing::info!("ready: {} joints, {} learner, preset {}", joints.len(), config.learner, config.preset);
+
+    let telemetry = runtime.telemetry();
+    let mut keeper = Keeper::new(&config, &joints, runtime.commands(), spare);
+    let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
+    let mut malformed = 0;
+    let mut said = Instant::now();
+    let mut housekeep = |log: &mut LatencyLog| -> Result<()> {
+        while let Some(report) = telemetry.try_recv() {
+            log.record(&report);
+        }
+        while let Some(tick) = probe.as_ref().and_then(Probe::try_recv) {
+            log.record_probe(&tick);
+        }
+        for new in malformed..subscriptions.iter().map(Subscription::malformed).sum() {
+            drops.count(DropReason::Malformed);
+            malformed = new + 1;
+        }
+        log.tick(&drops)?;
+        if said.elapsed() > Duration::from_secs(10) {
+            said = Instant::now();
+            let received: u64 = subscriptions.iter().map(Subscription::received).sum();
+            let lost: u64 = subscriptions.iter().map(Subscription::lost).sum();
+            tracing::info!("{received} messages, {lost} lost on the wire, {} dropped", drops.total());
+        }
+        Ok(())
+    };
+    while runtime.status() == Status::Running && !listening.is_finished() {
+        housekeep(&mut log)?;
+        keeper.keep();
+        if until.is_some_and(|until| Instant::now() >= until) || interrupt.sleep(HOUSEKEEPING) {
+            break;
+        }
+    }
+
+    tracing::info!("stopping");
+    let counts = runtime.counts();
+    let stopped = runtime.stop();
+    housekeep(&mut log)?;
+    stop.request();
+    let listened = join(listening, "I/O");
+    let published = join(publishing, "publisher");
+    let (counts, saved) = match &stopped {
+        Ok(stopped) => (stopped.counts, keeper.save(stopped.model.inner().learner())),
+        Err(_) => (counts, Ok(())),
+    };
+    let summary = log.finish(&drops, &counts)?;
+    report(&summary, args.json)?;
+    stopped?;
+    listened?;
+    published?;
+    saved
+}
+
+/// Wires the topics to the intake and the intake to the pinned thread.
+fn subscribe(
+    connection: &mut dyn Connection, config: &Config, intake: Intake, sender: SampleSender<NodeModel>,
+) -> Result<Vec<Subscription>> {
+    // All callbacks run on the I/O thread, so the lock is never contended.
+    let intake = Arc::new(Mutex::new(intake));
+    let with = |intake: &Arc<Mutex<Intake>>| intake.clone();
+    let mut subscriptions = Vec::new();
+
+    let states = with(&intake);
+    subscriptions.push(connection.subscribe_joint_state(
+        &config.topic_joint_states,
+        Qos::SENSOR_DATA,
+        Box::new(move |message, arrival: Arrival| {
+            let mut intake = states.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Ok(sample) = intake.joint_state(message, arrival.monotonic_ns, arrival.wall_ns) {
+                // A full ring is counted by the sender; a stopped thread is housekeeping's to notice.
+                let _ = sender.send(sample);
+            }
+        }),
+    )?);
+    if !config.topic_torque.is_empty() {
+        let torques = with(&intake);
+        subscriptions.push(connection.subscribe_joint_state(
+            &config.topic_torque,
+            Qos::SENSOR_DATA,
+            Box::new(move |message, _| {
+                let _ = torques.lock().unwrap_or_else(PoisonError::into_inner).torque_state(message);
+            }),
+        )?);
+    }
+    if !config.topic_reference.is_empty() {
+        let references = with(&intake);
+        let subscription = if config.topic_reference_type.ends_with("Point") {
+            connection.subscribe_trajectory_point(
+                &config.topic_reference,
+                Qos::SENSOR_DATA,
+                Box::new(move |point, arrival| {
+                    let mut intake = references.lock().unwrap_or_else(PoisonError::into_inner);
+                    let (q, qd, qdd) = (&point.positions, &point.velocities, &point.accelerations);
+                    let _ = intake.reference::<&str>(&[], q, qd, qdd, arrival.monotonic_ns);
+                }),
+            )
+        } else {
+            connection.subscribe_trajectory(
+                &config.topic_reference,
+                Qos::SENSOR_DATA,
+                Box::new(move |trajectory, arrival| {
+                    let mut intake = references.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Some(point) = trajectory.points.first() {
+                        let (q, qd, qdd) = (&point.positions, &point.velocities, &point.accelerations);
+                        let _ = intake.reference(&trajectory.joint_names, q, qd, qdd, arrival.monotonic_ns);
+                    }
+                }),
+            )
+        };
+        subscriptions.push(subscription?);
+    }
+    for subscription in &subscriptions {
+        tracing::info!("subscribed to {}", subscription.topic());
+    }
+    Ok(subscriptions)
+}
+
+/// Starts the publisher thread; it ends when the pinned thread has.
+fn publish(
+    connection: &mut dyn Connection, config: &Config, joints: &[String], torques: TorqueReceiver<NodeModel>,
+) -> Result<JoinHandle<Result<()>>> {
+    let mut feedforward = match config.topic_feedforward.as_str() {
+        "" => None,
+        topic => Some(connection.publish_joint_state(topic, Qos::COMMAND)?),
+    };
+    let mut commands = match config.topic_commands.as_str() {
+        "" => None,
+        topic => Some(connection.publish_floats(topic, Qos::COMMAND)?),
+    };
+    let mut state = JointState { name: joints.to_vec(), effort: vec![0.0; joints.len()], ..JointState::default() };
+    let mut floats = Float64MultiArray { data: vec![0.0; joints.len()], ..Float64MultiArray::default() };
+    let mut send = move |torque: &Torque| {
+        let efforts = &torque.feedforward[..floats.data.len()];
+        floats.data.copy_from_slice(efforts);
+        state.effort.copy_from_slice(efforts);
+        state.header = Header { stamp: Time::from_ns(torque.stamp_ns), ..Header::default() };
+        offer(&mut commands, &floats);
+        offer(&mut feedforward, &state);
+    };
+    let thread = std::thread::Builder::new().name("publisher".into()).spawn(move || {
+        loop {
+            match torques.newest(Duration::from_millis(100)) {
+                Some(torque) => send(&torque),
+                None if torques.status() != Status::Running => return Ok(()),
+                None => {}
+            }
+        }
+    })?;
+    Ok(thread)
+}
+
+/// Publishes, if there is a topic. What the middleware does not take now is not worth sending later.
+fn offer<M>(publisher: &mut Option<Publisher<M>>, message: &M) {
+    if let Some(Err(error)) = publisher.as_mut().map(|publisher| publisher.publish(message)) {
+        tracing::debug!("{error}");
+    }
+}
+
+/// Gives the connection its thread.
+fn listen(connection: Box<dyn Connection>, stop: &Stop) -> Result<JoinHandle<Result<()>>> {
+    let stop = stop.clone();
+    let run = move || Ok(connection.run(stop)?);
+    Ok(std::thread::Builder::new().name("ros-io".into()).spawn(run)?)
+}
+
+fn join(thread: JoinHandle<Result<()>>, name: &str) -> Result<()> {
+    thread.join().unwrap_or_else(|_| bail!("the {name} thread panicked"))
+}
+
+/// Checkpoints while running: the pinned thread copies its learner into a spare one, this thread writes it.
+struct Keeper<'a> {
+    config: &'a Config,
+    joints: &'a [String],
+    commands: CommandSender<NodeModel>,
+    spare: Option<Box<ArmLearner>>,
+    every: Option<Duration>,
+    last: Instant,
+}
+
+impl<'a> Keeper<'a> {
+    fn new(
+        config: &'a Config, joints: &'a [String], commands: CommandSender<NodeModel>, spare: Box<ArmLearner>,
+    ) -> Keeper<'a> {
+        let wanted = !config.save.is_empty() && config.save_interval > 0.0;
+        let every = wanted.then(|| Duration::from_secs_f64(config.save_interval));
+        Keeper { config, joints, commands, spare: Some(spare), every, last: Instant::now() }
+    }
+
+    fn keep(&mut self) {
+        if let Some(learner) = self.commands.take_snapshot() {
+            if let Err(error) = self.save(&learner) {
+                tracing::error!("the checkpoint was not saved: {error:#}");
+            }
+            self.spare = Some(learner);
+        }
+        if self.every.is_some_and(|every| self.last.elapsed() >= every) {
+            self.last = Instant::now();
+            if let Some(spare) = self.spare.take() {
+                match self.commands.send(Command::Snapshot(spare)) {
+                    Err(Command::Snapshot(spare)) => self.spare = Some(spare),
+                    Ok(()) | Err(_) => {}
+                }
+            }
+        }
+    }
+
+    fn save(&self, learner: &ArmLearner) -> Result<()> {
+        if self.config.save.is_empty() {
+            return Ok(());
+        }
+        let path = Path::new(&self.config.save);
+        checkpoint::save(path, learner, self.config, self.joints)?;
+        tracing::info!("saved {}", path.display());
+        Ok(())
+    }
+}
+
+fn report(summary: &Summary, json: bool) -> Result<()> {
+    let text = if json {
+        serde_json::to_string_pretty(summary)? + "\n"
+    } else {
+        crate::report::latency::render(summary)
+    };
+    super::print(&text)
+}

@@ -1,0 +1,63 @@
+//! The arguments by which every command takes parameters: a preset, ROS parameter files, single values, shorthands.
+//!
+//! Contract: called at start-up only. Later beats earlier: preset, files in their order, `-p`, shorthand.
+
+use std::path::PathBuf;
+
+use crate::config::{Config, Value};
+use crate::ros::params;
+
+/// Where parameters come from.
+#[derive(clap::Args, Debug, Clone, Default)]
+pub struct ParameterArgs {
+    /// ROS 2 parameter file (YAML) with the node's own section or `/**`; may be repeated.
+    #[arg(long = "params-file", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// One parameter, as `ros2 run ... --ros-args -p` takes it; may be repeated.
+    #[arg(short = 'p', long = "param", value_name = "NAME:=VALUE")]
+    assignments: Vec<String>,
+    /// Where the defaults come from: `robot` (residual on the rigid body, scaled, integrator, gate) or `paper` (raw
+    /// torque).
+    #[arg(long, value_name = "NAME", value_parser = ["robot", "paper"])]
+    preset: Option<String>,
+    /// The arm's URDF, for its rigid-body dynamics.
+    #[arg(long, value_name = "FILE")]
+    urdf: Option<PathBuf>,
+    /// The arm's joints by name, from the base outwards.
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+    joints: Vec<String>,
+}
+
+impl ParameterArgs {
+    /// The configuration that they make for the node of this fully qualified name.
+    ///
+    /// # Errors
+    /// A file that cannot be read; an unknown name, a wrong type or a value out of range, each with its place.
+    pub fn config(&self, node: &str) -> anyhow::Result<Config> {
+        let shorthands = [
+            self.preset.clone().map(|preset| ("preset", Value::Text(preset))),
+            self.urdf.as_ref().map(|urdf| ("urdf", Value::Text(urdf.to_string_lossy().into_owned()))),
+            (!self.joints.is_empty()).then(|| ("joints", Value::Texts(self.joints.clone()))),
+        ];
+        let shorthands = shorthands.into_iter().flatten().collect::<Vec<_>>();
+        Ok(params::config(&self.files, &self.assignments, &shorthands, node)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shorthands_beat_single_values_and_bring_their_defaults() {
+        let args = ParameterArgs {
+            assignments: vec!["preset:=robot".into(), "learner.rate:=0.5".into()],
+            preset: Some("paper".into()),
+            joints: vec!["a".into()],
+            ..ParameterArgs::default()
+        };
+        let config = args.config("/metagd").unwrap();
+        assert_eq!((config.preset.as_str(), config.joints), ("paper", vec!["a".to_string()]));
+        assert_eq!((config.rate, config.memory_rate), (0.5, 0.01));
+    }
+}

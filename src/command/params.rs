@@ -1,0 +1,75 @@
+//! `metagd params`: every parameter there is, from the one table in [`crate::config`].
+
+use anyhow::Result;
+
+use crate::config::{PARAMETERS, Value};
+
+/// Prints every parameter: name, type, default, range, unit, meaning.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Print JSON instead of a Markdown table.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs `metagd params`.
+pub fn run(args: &Args) -> Result<()> {
+    super::print(&if args.json { json() } else { markdown() })
+}
+
+/// The table as the README has it.
+pub fn markdown() -> String {
+    let mut table = String::from("| parameter | type | default | range | meaning |\n|---|---|---|---|---|\n");
+    for p in PARAMETERS {
+        let default = (p.default)();
+        let paper = p.paper.map(|paper| format!(" (paper: {})", paper())).unwrap_or_default();
+        let unit = if p.unit.is_empty() { String::new() } else { format!(" {}", p.unit) };
+        let range = p.range.to_string().replace('|', "\\|");
+        table += &format!(
+            "| `{}` | {} | {default}{paper} | {range}{unit} | {} |\n",
+            p.name,
+            default.type_name(),
+            p.doc
+        );
+    }
+    table
+}
+
+fn json() -> String {
+    let of = |value: Value| match value {
+        Value::Bool(v) => serde_json::json!(v),
+        Value::Int(v) => serde_json::json!(v),
+        Value::Float(v) => serde_json::json!(v),
+        Value::Text(v) => serde_json::json!(v),
+        Value::Ints(v) => serde_json::json!(v),
+        Value::Floats(v) => serde_json::json!(v),
+        Value::Texts(v) => serde_json::json!(v),
+    };
+    let rows: Vec<_> = PARAMETERS
+        .iter()
+        .map(|p| {
+            serde_json::json!({
+                "name": p.name,
+                "type": (p.default)().type_name(),
+                "default": of((p.default)()),
+                "default_paper": of(p.default_under("paper")),
+                "range": p.range.to_string(),
+                "unit": p.unit,
+                "description": p.doc,
+            })
+        })
+        .collect();
+    serde_json::to_string_pretty(&rows).expect("plain values serialise") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_readme_holds_the_table() {
+        let readme = include_str!("../../README.md");
+        assert!(
+            readme.contains(&super::markdown()),
+            "README.md: replace its parameter table by what `metagd params` prints"
+        );
+    }
+}

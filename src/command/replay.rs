@@ -1,0 +1,453 @@
+//! `metagd replay`: recordings through the learner as the robot would run it, beside every baseline.
+//!
+//! Contract: deterministic without `--realtime`: the same input, seed and build give bit-identical torques, scores and
+//! checkpoint. Recordings are read in slices, so memory does not grow with their length (with `--realtime`, by the
+//! predicted torques only).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::Usage;
+use super::parameters::ParameterArgs;
+use crate::bag::{BagError, Recording, RecordingOptions};
+use crate::config::{Config, LEARNERS};
+use crate::dynamics::Arm;
+use crate::experiment::comparison::{Comparison, Contender, Sink};
+use crate::experiment::feed::Feed;
+use crate::experiment::product::Product;
+use crate::experiment::{JointScore, baseline};
+use crate::learn::checkpoint::{self, Reload};
+use crate::realtime::{DropReason, InverseDynamics, Limits, Summary};
+use crate::report;
+
+mod paced;
+
+/// `metagd replay`
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Recordings, taken one after another with what was learnt carried on: rosbag2 folders, .mcap, .db3, .csv, .csv.gz
+    /// (columns t,q1..,qd1..,[qdd1..,]tau1..).
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    parameters: ParameterArgs,
+    /// Shown beside the configured learner: learners (gd, adam, metagd, metagd-memadam, adam+memory, ...) and baselines
+    /// (persistence, persistence-1, rigid-body, rigid-body+i, rls, rff). Default: all baselines.
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
+    compare: Vec<String>,
+    /// Topic of sensor_msgs/JointState in the bags; needed only if a bag has several.
+    #[arg(long, value_name = "TOPIC")]
+    topic: Option<String>,
+    /// Rows to leave out at the beginning of every input.
+    #[arg(long, value_name = "ROWS", default_value_t = 0)]
+    skip: usize,
+    /// Checkpoint to start the configured learner from; the others start fresh.
+    #[arg(long, value_name = "FILE")]
+    load: Option<String>,
+    /// Where to save the configured learner's checkpoint in the end.
+    #[arg(long, value_name = "FILE")]
+    save: Option<String>,
+    /// What to take from the checkpoint.
+    #[arg(long, value_name = "WHAT", value_parser = ["all", "memory", "network", "none"])]
+    reload: Option<String>,
+    /// Pace the recording by its own stamps through the pinned real-time thread, deadline included.
+    #[arg(long)]
+    realtime: bool,
+    /// Folder for replay.json, predictions.csv, and with --realtime latency.hlog and latency.json.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print JSON to standard output instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--json` prints and replay.json holds.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The inputs as given.
+    pub inputs: Vec<String>,
+    /// The joints, in the order of every list of figures.
+    pub joints: Vec<String>,
+    /// Figures over all inputs, by learner.
+    pub learners: BTreeMap<String, Figures>,
+    /// Recorded time divided by the time that the configured learner's pass took.
+    pub times_real_time: f64,
+    /// The configured learner.
+    pub learner: String,
+    /// The preset.
+    pub preset: String,
+    /// The seed of the networks' weights.
+    pub seed: i64,
+    /// Samples scored.
+    pub count: u64,
+    /// Recorded time, s.
+    pub duration_s: f64,
+    /// Samples dropped by the intake, by reason.
+    pub drops: BTreeMap<String, u64>,
+    /// What a reader of the figures should know.
+    pub notes: Vec<String>,
+    /// With `--realtime`: latencies, deadline and drops of the pinned thread.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Summary>,
+    /// The same figures, input by input.
+    pub per_input: Vec<PerInput>,
+    /// The same as `learners`, in the table's order.
+    #[serde(skip)]
+    totals: Vec<(String, Vec<JointScore>)>,
+}
+
+/// One learner's figures, one number per joint; `null` where there is none.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figures {
+    /// Mean squared torque error within the first 500 ms of every recording (or run within it), Nm².
+    pub first500ms_mse: Vec<f64>,
+    /// Root mean square torque error, Nm.
+    pub rms: Vec<f64>,
+    /// Mean squared error divided by the variance of the measured torque.
+    pub nmse: Vec<f64>,
+}
+
+/// Figures over one input.
+#[derive(Debug, Serialize)]
+pub struct PerInput {
+    /// The input as given.
+    pub input: String,
+    /// Samples scored.
+    pub count: u64,
+    /// Recorded time, s.
+    pub duration_s: f64,
+    /// Figures by learner.
+    pub learners: BTreeMap<String, Figures>,
+}
+
+impl Figures {
+    fn of(scores: &[JointScore]) -> Figures {
+        let collect = |figure: fn(&JointScore) -> f64| scores.iter().map(figure).collect();
+        Figures {
+            first500ms_mse: collect(|score| score.first500ms_mse),
+            rms: collect(|score| score.rms),
+            nmse: collect(|score| score.nmse),
+        }
+    }
+}
+
+/// The recordings, the arm and its joints, as far as they fit together.
+struct Setup {
+    recordings: Vec<Recording>,
+    joints: Vec<String>,
+    arm: Option<Arm>,
+    notes: Vec<String>,
+}
+
+impl Setup {
+    /// Opens the inputs. Joints are those of the parameters, else the URDF's, else the first recording's.
+    fn open(args: &Args, config: &Config) -> anyhow::Result<Setup> {
+        let torque_topic = Some(config.topic_torque.clone()).filter(|topic| !topic.is_empty());
+        let open_all = |joints: &[String]| -> Result<Vec<Recording>, BagError> {
+            let mut options = RecordingOptions {
+                topic: args.topic.clone(),
+                torque_topic: torque_topic.clone(),
+                joints: joints.to_vec(),
+                ..RecordingOptions::default()
+            };
+            let mut recordings: Vec<Recording> = Vec::with_capacity(args.inputs.len());
+            for input in &args.inputs {
+                let recording = Recording::open(input, &options)?;
+                if options.joints.is_empty() {
+                    options.joints = recording.joints().to_vec();
+                }
+                recordings.push(recording);
+            }
+            Ok(recordings)
+        };
+        let mut notes = vec![];
+        let mut arm = Arm::from_config(config)?;
+        let wanted = match &arm {
+            Some(arm) => arm.joint_names().to_vec(),
+            None => config.joints.clone(),
+        };
+        let recordings = match open_all(&wanted) {
+            Err(BagError::Joints { path, what }) if arm.is_some() && config.joints.is_empty() => {
+                notes.push(format!(
+                    "no rigid body: {}'s joints are not those of {} ({what})",
+                    path.display(),
+                    config.urdf
+                ));
+                arm = None;
+                open_all(&[])?
+            }
+            opened => opened?,
+        };
+        let joints = match &arm {
+            Some(arm) => arm.joint_names().to_vec(),
+            None => recordings[0].joints().to_vec(),
+        };
+        if config.urdf.is_empty() {
+            notes.push("no rigid body: no URDF was given (--urdf)".into());
+        }
+        if let Some(arm) = &arm {
+            notes.extend(arm.notes().iter().cloned());
+        }
+        for recording in &recordings {
+            let name = recording.source().display();
+            notes.extend(recording.notes().iter().map(|note| format!("{name}: {note}")));
+        }
+        Ok(Setup { recordings, joints, arm, notes })
+    }
+}
+
+/// Runs `metagd replay`.
+///
+/// # Errors
+/// [`Usage`] for an unknown learner; else what is wrong with an input, the URDF, a parameter, a checkpoint or the output.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let mut config = args.parameters.config("/metagd")?;
+    if let Some(load) = &args.load {
+        config.load = load.clone();
+    }
+    if let Some(save) = &args.save {
+        config.save = save.clone();
+    }
+    if let Some(reload) = &args.reload {
+        config.reload = reload.clone();
+    }
+    let mut names = vec![config.learner.clone()];
+    let compared: Vec<&str> = if args.compare.is_empty() {
+        baseline::NAMES.to_vec()
+    } else {
+        args.compare.iter().map(String::as_str).collect()
+    };
+    for name in compared {
+        if !LEARNERS.contains(&name) && !baseline::NAMES.contains(&name) {
+            let known = [LEARNERS, baseline::NAMES].concat().join(", ");
+            return Err(Usage(format!("--compare: unknown learner `{name}`; there are {known}")).into());
+        }
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_string());
+        }
+    }
+    let setup = Setup::open(args, &config)?;
+    if setup.arm.is_none() {
+        names.retain(|name| !baseline::needs_rigid_body(name));
+    }
+    if let Some(dir) = &args.out {
+        std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    }
+    let report = replay(args, &config, &names, &setup)?;
+    let json = serde_json::to_string_pretty(&report)? + "\n";
+    if let Some(dir) = &args.out {
+        let path = dir.join("replay.json");
+        std::fs::write(&path, &json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    super::print(&if args.json { json } else { render(&report) })
+}
+
+/// A fresh model with the configured checkpoint, if `load`.
+fn model(config: &Config, setup: &Setup, load: bool) -> anyhow::Result<(InverseDynamics, Limits)> {
+    let mut model = InverseDynamics::new(config, setup.arm.clone(), &setup.joints)?;
+    if load && !config.load.is_empty() {
+        let reload = match config.reload.as_str() {
+            "memory" => Reload::Memory,
+            "network" => Reload::Network,
+            "none" => Reload::None,
+            _ => Reload::All,
+        };
+        checkpoint::load(Path::new(&config.load), model.learner_mut(), config, &setup.joints, reload)?;
+    }
+    let limits = model.limits(config)?;
+    Ok((model, limits))
+}
+
+/// The contenders of these names; the configured learner starts from the configured checkpoint, the others fresh.
+fn contenders(names: &[String], config: &Config, setup: &Setup) -> anyhow::Result<Vec<(String, Contender)>> {
+    names
+        .iter()
+        .map(|name| {
+            let contender = match baseline::new(name, config, setup.arm.as_ref(), setup.joints.len()) {
+                Some(baseline) => Contender::Other(baseline),
+                None => {
+                    let configured = *name == config.learner;
+                    let config = Config { learner: name.clone(), ..config.clone() };
+                    let (model, limits) = model(&config, setup, configured)?;
+                    Contender::Product(Box::new(Product::new(&config, model, limits)))
+                }
+            };
+            Ok((name.clone(), contender))
+        })
+        .collect()
+}
+
+/// A bar on standard error over the rows of all inputs; nothing where standard error is no terminal.
+fn progress(setup: &Setup) -> ProgressBar {
+    let rows: Option<u64> = setup.recordings.iter().map(Recording::len_hint).sum();
+    let (bar, template) = match rows {
+        Some(rows) => (ProgressBar::new(rows), "{msg} {wide_bar} {pos}/{len} rows, {eta} left"),
+        None => (ProgressBar::new_spinner(), "{msg} {spinner} {pos} rows"),
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// The whole comparison.
+fn replay(args: &Args, config: &Config, names: &[String], setup: &Setup) -> anyhow::Result<Report> {
+    let mut contenders = contenders(names, config, setup)?;
+    let mut notes = setup.notes.clone();
+    let mut drops: BTreeMap<String, u64> = BTreeMap::new();
+    let mut latency = None;
+    let mut paced_for = None;
+    if args.realtime {
+        let paced = paced::run(args, config, setup)?;
+        notes.extend(paced.notes);
+        if paced.ring_full > 0 {
+            drops.insert(DropReason::RingFull.name().to_string(), paced.ring_full);
+        }
+        latency = Some(paced.summary);
+        paced_for = Some(paced.elapsed);
+        contenders[0].1 = Contender::Other(Box::new(paced.predictions));
+    }
+    let sink = match &args.out {
+        Some(dir) => Some(predictions(&dir.join("predictions.csv"), &setup.joints, names)?),
+        None => None,
+    };
+    let mut comparison = Comparison::new(contenders, setup.joints.len(), sink);
+    let mut feed = Feed::new(config, &setup.joints)?;
+    let mut intake_time = Duration::ZERO;
+    let mut per_input = vec![];
+    let bar = progress(setup);
+    for (input, recording) in setup.recordings.iter().enumerate() {
+        let given = args.inputs[input].display().to_string();
+        bar.set_message(given.clone());
+        let mut rows = recording.rows()?;
+        for (index, row) in rows.by_ref().enumerate() {
+            let row = row?;
+            bar.inc(1);
+            if index < args.skip {
+                continue;
+            }
+            if feed.begins_phase(input, &row) {
+                comparison.new_phase(feed.offset_ns())?;
+            }
+            let started = Instant::now();
+            let sample = feed.sample(&row, row.stamp_ns);
+            intake_time += started.elapsed();
+            if let Some(sample) = sample {
+                comparison.push(sample)?;
+            }
+        }
+        for (reason, count) in rows.skipped().iter() {
+            *drops.entry(reason.name().to_string()).or_default() += count;
+        }
+        let scores = comparison.end_input()?;
+        if scores.count == 0 {
+            bail!("{given}: not one sample is left to score (skip: {} rows)", args.skip);
+        }
+        per_input.push(PerInput {
+            input: given,
+            count: scores.count,
+            duration_s: scores.duration_s,
+            learners: names
+                .iter()
+                .zip(&scores.scores)
+                .map(|(name, scores)| (name.clone(), Figures::of(scores)))
+                .collect(),
+        });
+    }
+    bar.finish_and_clear();
+    for reason in DropReason::ALL {
+        let count = feed.drops().get(*reason);
+        if count > 0 {
+            *drops.entry(reason.name().to_string()).or_default() += count;
+        }
+    }
+    if let Contender::Product(product) = &comparison.contestants()[0].contender {
+        save(config, setup, product.model())?;
+    }
+    let pass = paced_for.unwrap_or(intake_time + comparison.pass(0)).as_secs_f64();
+    Ok(Report {
+        inputs: args.inputs.iter().map(|input| input.display().to_string()).collect(),
+        joints: setup.joints.clone(),
+        learners: comparison
+            .totals()
+            .iter()
+            .map(|(name, scores)| (name.clone(), Figures::of(scores)))
+            .collect(),
+        times_real_time: comparison.duration_s() / pass,
+        learner: config.learner.clone(),
+        preset: config.preset.clone(),
+        seed: config.seed,
+        count: comparison.count(),
+        duration_s: comparison.duration_s(),
+        drops,
+        notes,
+        latency,
+        per_input,
+        totals: comparison.totals(),
+    })
+}
+
+/// Saves the configured learner, if the configuration says where.
+fn save(config: &Config, setup: &Setup, model: &InverseDynamics) -> anyhow::Result<()> {
+    if !config.save.is_empty() {
+        checkpoint::save(Path::new(&config.save), model.learner(), config, &setup.joints)?;
+        tracing::info!("saved {}", config.save);
+    }
+    Ok(())
+}
+
+/// Writes predictions.csv: `t` in s of the recording's clock, `measured.JOINT` and `LEARNER.JOINT` in Nm.
+fn predictions<'a>(path: &Path, joints: &[String], names: &[String]) -> anyhow::Result<Sink<'a>> {
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut out = BufWriter::new(file);
+    write!(out, "t")?;
+    for column in std::iter::once("measured").chain(names.iter().map(String::as_str)) {
+        for joint in joints {
+            write!(out, ",{column}.{joint}")?;
+        }
+    }
+    writeln!(out)?;
+    let joints = joints.len();
+    Ok(Box::new(move |sample, stamp_ns, predicted| {
+        write!(out, "{}.{:09}", stamp_ns.div_euclid(1_000_000_000), stamp_ns.rem_euclid(1_000_000_000))?;
+        for torque in std::iter::once(&sample.effort).chain(predicted.iter().copied()) {
+            for value in &torque[..joints] {
+                write!(out, ",{value}")?;
+            }
+        }
+        writeln!(out)
+    }))
+}
+
+/// What a person reads.
+fn render(report: &Report) -> String {
+    let mut text = format!(
+        "{} samples, {} s of {}; {} ({} preset), seed {}; {} times real time\n",
+        report.count,
+        report::number(report.duration_s),
+        report.inputs.join(", "),
+        report.learner,
+        report.preset,
+        report.seed,
+        report::number(report.times_real_time),
+    );
+    for note in &report.notes {
+        text.push_str(&format!("note: {note}\n"));
+    }
+    for (reason, count) in &report.drops {
+        text.push_str(&format!("dropped: {count} {reason}\n"));
+    }
+    text.push('\n');
+    text.push_str(&report::scores::render(&report.joints, &report.totals));
+    if let Some(latency) = &report.latency {
+        text.push_str(&report::latency::render(latency));
+    }
+    text
+}

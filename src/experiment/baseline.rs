@@ -1,0 +1,211 @@
+//! The trivial and the strong peers beside which every learner is shown.
+//!
+//! Contract: the same samples and batches as the product's learner; each predicts, then learns. Before its first batch
+//! a baseline that holds a value predicts 0 Nm, or the rigid body's torque. What was learnt is kept between recordings; a
+//! batch that is not full is dropped.
+
+use super::Learner;
+use crate::config::Config;
+use crate::dynamics::{Arm, FourierRls, TemperedRls};
+use crate::sample::{MAX_JOINTS, PerJoint, Sample};
+
+/// The baselines' names, in the order in which they are shown.
+pub const NAMES: &[&str] = &["persistence", "persistence-1", "rigid-body", "rigid-body+i", "rls", "rff"];
+
+/// Whether the baseline of this name cannot do without a rigid body.
+pub fn needs_rigid_body(name: &str) -> bool {
+    matches!(name, "rigid-body" | "rigid-body+i" | "rls")
+}
+
+/// The baseline called `name`, fresh; `None` if there is none of that name, or if it lacks its rigid body.
+///
+/// - `persistence`: the mean torque of the previous batch; `persistence-1`: the previous sample's torque.
+/// - `rigid-body`: the URDF's inverse dynamics; `rigid-body+i`: plus the mean residual of the previous batch (a = 1).
+/// - `rls`: tempered recursive least squares on the rigid body's regressor and friction; `rff`: on random Fourier
+///   features of the state.
+pub fn new(name: &str, config: &Config, arm: Option<&Arm>, joints: usize) -> Option<Box<dyn Learner>> {
+    let batch = config.batch;
+    Some(match (name, arm) {
+        ("persistence", _) => Box::new(Persistence { mean: BatchMean::new(batch), held: [0.0; MAX_JOINTS] }),
+        ("persistence-1", _) => Box::new(Persistence { mean: BatchMean::new(1), held: [0.0; MAX_JOINTS] }),
+        ("rigid-body", Some(arm)) => Box::new(RigidBody(arm.clone())),
+        ("rigid-body+i", Some(arm)) => Box::new(RigidBodyIntegrated {
+            arm: arm.clone(),
+            mean: BatchMean::new(batch),
+            held: [0.0; MAX_JOINTS],
+        }),
+        ("rls", Some(arm)) => {
+            Box::new(Rls { rls: TemperedRls::new(arm.clone()), batch: Counter::new(batch) })
+        }
+        ("rff", arm) => Box::new(Fourier {
+            rls: FourierRls::new(config, arm.cloned(), joints),
+            batch: Counter::new(batch),
+        }),
+        _ => return None,
+    })
+}
+
+/// Running mean over a batch, per joint.
+struct BatchMean {
+    batch: Counter,
+    sum: PerJoint,
+}
+
+impl BatchMean {
+    fn new(size: usize) -> BatchMean {
+        BatchMean { batch: Counter::new(size), sum: [0.0; MAX_JOINTS] }
+    }
+
+    /// Drops what was gathered of a batch.
+    fn clear(&mut self) {
+        self.batch.count = 0;
+        self.sum = [0.0; MAX_JOINTS];
+    }
+
+    /// Takes one value per joint; the batch's mean when it is full.
+    fn push(&mut self, values: &PerJoint) -> Option<PerJoint> {
+        for (sum, value) in self.sum.iter_mut().zip(values) {
+            *sum += value;
+        }
+        if !self.batch.fills() {
+            return None;
+        }
+        let mean = self.sum.map(|sum| sum / self.batch.size as f64);
+        self.clear();
+        Some(mean)
+    }
+}
+
+/// Counts to a batch's size, again and again.
+struct Counter {
+    size: usize,
+    count: usize,
+}
+
+impl Counter {
+    fn new(size: usize) -> Counter {
+        Counter { size: size.max(1), count: 0 }
+    }
+
+    /// Counts one more; whether that fills the batch.
+    fn fills(&mut self) -> bool {
+        self.count = (self.count + 1) % self.size;
+        self.count == 0
+    }
+}
+
+/// Predicts the mean torque of the previous batch.
+struct Persistence {
+    mean: BatchMean,
+    held: PerJoint,
+}
+
+impl Learner for Persistence {
+    fn predict(&mut self, _: &Sample) -> PerJoint {
+        self.held
+    }
+
+    fn learn(&mut self, sample: &Sample) {
+        if let Some(mean) = self.mean.push(&sample.effort) {
+            self.held = mean;
+        }
+    }
+
+    fn new_task(&mut self) {
+        self.mean.clear();
+    }
+}
+
+/// Predicts the rigid body's torque and learns nothing.
+struct RigidBody(Arm);
+
+impl Learner for RigidBody {
+    fn predict(&mut self, sample: &Sample) -> PerJoint {
+        self.0.inverse_dynamics(sample.query())
+    }
+
+    fn learn(&mut self, _: &Sample) {}
+}
+
+/// Predicts the rigid body's torque plus what it lacked, on average, over the previous batch.
+struct RigidBodyIntegrated {
+    arm: Arm,
+    mean: BatchMean,
+    held: PerJoint,
+}
+
+impl Learner for RigidBodyIntegrated {
+    fn predict(&mut self, sample: &Sample) -> PerJoint {
+        sum(&self.arm.inverse_dynamics(sample.query()), &self.held)
+    }
+
+    fn learn(&mut self, sample: &Sample) {
+        let Some(observation) = &sample.observation else { return };
+        let rigid_body = self.arm.inverse_dynamics(&observation.motion);
+        if let Some(mean) = self.mean.push(&difference(&observation.effort, &rigid_body)) {
+            self.held = mean;
+        }
+    }
+
+    fn new_task(&mut self) {
+        self.mean.clear();
+    }
+}
+
+/// Tempered recursive least squares on the rigid body's regressor and friction.
+struct Rls {
+    rls: TemperedRls,
+    batch: Counter,
+}
+
+impl Learner for Rls {
+    fn predict(&mut self, sample: &Sample) -> PerJoint {
+        self.rls.predict(sample.query())
+    }
+
+    fn learn(&mut self, sample: &Sample) {
+        let Some(observation) = &sample.observation else { return };
+        self.rls.observe(&observation.motion, &observation.effort);
+        if self.batch.fills() {
+            self.rls.update();
+        }
+    }
+
+    fn new_task(&mut self) {
+        self.batch.count = 0;
+        self.rls.clear();
+    }
+}
+
+/// Recursive least squares on random Fourier features of the motion.
+struct Fourier {
+    rls: FourierRls,
+    batch: Counter,
+}
+
+impl Learner for Fourier {
+    fn predict(&mut self, sample: &Sample) -> PerJoint {
+        self.rls.predict(sample.query())
+    }
+
+    fn learn(&mut self, sample: &Sample) {
+        let Some(observation) = &sample.observation else { return };
+        self.rls.observe(&observation.motion, &observation.effort);
+        if self.batch.fills() {
+            self.rls.update();
+        }
+    }
+
+    fn new_task(&mut self) {
+        self.batch.count = 0;
+        self.rls.clear();
+    }
+}
+
+fn sum(a: &PerJoint, b: &PerJoint) -> PerJoint {
+    std::array::from_fn(|joint| a[joint] + b[joint])
+}
+
+fn difference(a: &PerJoint, b: &PerJoint) -> PerJoint {
+    std::array::from_fn(|joint| a[joint] - b[joint])
+}

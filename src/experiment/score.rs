@@ -1,0 +1,139 @@
+//! Keeping score of torque predictions, per joint.
+//!
+//! Contract: one [`Scores`] per learner, fed by one thread; [`Scores::add`] allocates nothing.
+
+use crate::sample::{MAX_JOINTS, PerJoint};
+
+/// How long the paper's "mean loss over the first 500 ms" lasts, ns.
+pub const FIRST_NS: i64 = 500_000_000;
+
+/// Sums of one joint, from which its figures follow.
+#[derive(Clone, Copy, Debug, Default)]
+struct Sums {
+    squared_error: f64,
+    early_squared_error: f64,
+    mean: f64,
+    /// Sum of squared deviations from the mean (Welford).
+    deviations: f64,
+}
+
+/// One joint's figures.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct JointScore {
+    /// Mean squared torque error within the first 500 ms of every phase, Nm².
+    pub first500ms_mse: f64,
+    /// Root mean square torque error, Nm.
+    pub rms: f64,
+    /// Mean squared torque error divided by the variance of the measured torque; NaN where that does not vary.
+    pub nmse: f64,
+}
+
+/// Running scores of one learner over one or more phases (a phase is one recording, or one run within it).
+#[derive(Clone, Debug)]
+pub struct Scores {
+    joints: usize,
+    count: u64,
+    early_count: u64,
+    phase_start_ns: Option<i64>,
+    sums: [Sums; MAX_JOINTS],
+}
+
+impl Scores {
+    /// Nothing scored yet.
+    pub fn new(joints: usize) -> Scores {
+        let joints = joints.min(MAX_JOINTS);
+        Scores { joints, count: 0, early_count: 0, phase_start_ns: None, sums: [Sums::default(); MAX_JOINTS] }
+    }
+
+    /// The next sample begins a phase: its first 500 ms count anew.
+    pub fn new_phase(&mut self) {
+        self.phase_start_ns = None;
+    }
+
+    /// Scores one prediction, Nm, against the torque measured at `stamp_ns`.
+    pub fn add(&mut self, stamp_ns: i64, predicted: &PerJoint, measured: &PerJoint) {
+        let start = *self.phase_start_ns.get_or_insert(stamp_ns);
+        let early = stamp_ns.saturating_sub(start) < FIRST_NS;
+        self.count += 1;
+        self.early_count += u64::from(early);
+        let count = self.count as f64;
+        for ((sums, predicted), measured) in self.sums[..self.joints].iter_mut().zip(predicted).zip(measured)
+        {
+            let squared = (predicted - measured).powi(2);
+            sums.squared_error += squared;
+            if early {
+                sums.early_squared_error += squared;
+            }
+            let deviation = measured - sums.mean;
+            sums.mean += deviation / count;
+            sums.deviations += deviation * (measured - sums.mean);
+        }
+    }
+
+    /// How many predictions were scored.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Each joint's figures; NaN where nothing was scored.
+    pub fn joints(&self) -> Vec<JointScore> {
+        let count = self.count as f64;
+        self.sums[..self.joints]
+            .iter()
+            .map(|sums| {
+                let mse = sums.squared_error / count;
+                let variance = sums.deviations / count;
+                JointScore {
+                    first500ms_mse: sums.early_squared_error / self.early_count as f64,
+                    rms: mse.sqrt(),
+                    nmse: if variance > 0.0 { mse / variance } else { f64::NAN },
+                }
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(value: f64) -> PerJoint {
+        let mut values = [0.0; MAX_JOINTS];
+        values[0] = value;
+        values
+    }
+
+    #[test]
+    fn figures_follow_their_definitions() {
+        let mut scores = Scores::new(1);
+        // Errors 1, 2, 3; measured 0, 2, 4 (variance 8/3); only the first lies within 500 ms.
+        scores.add(1_000_000_000, &one(1.0), &one(0.0));
+        scores.add(1_500_000_000, &one(4.0), &one(2.0));
+        scores.add(2_500_000_000, &one(1.0), &one(4.0));
+        let score = scores.joints()[0];
+        assert_eq!(scores.count(), 3);
+        assert!((score.first500ms_mse - 1.0).abs() < 1e-12);
+        assert!((score.rms - (14.0_f64 / 3.0).sqrt()).abs() < 1e-12);
+        assert!((score.nmse - 14.0 / 8.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn every_phase_has_its_own_first_half_second() {
+        let mut scores = Scores::new(1);
+        scores.add(0, &one(1.0), &one(0.0));
+        scores.add(600_000_000, &one(9.0), &one(0.0));
+        scores.new_phase();
+        scores.add(50_000_000_000, &one(3.0), &one(0.0));
+        assert_eq!(scores.joints()[0].first500ms_mse, 5.0);
+    }
+
+    #[test]
+    fn a_torque_that_never_varies_has_no_nmse_and_a_nan_is_not_hidden() {
+        let mut scores = Scores::new(1);
+        scores.add(0, &one(1.0), &one(2.0));
+        scores.add(1, &one(1.0), &one(2.0));
+        assert!(scores.joints()[0].nmse.is_nan());
+        scores.add(2, &one(f64::NAN), &one(3.0));
+        assert!(scores.joints()[0].rms.is_nan());
+    }
+}

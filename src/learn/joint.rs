@@ -1,0 +1,267 @@
+//! The learner of one joint: scaling, network, MetaGD, integrator.
+//!
+//! Contract: built at start-up; predictions and steps run in the pinned thread and do not allocate. The prediction is
+//!
+//! ```text
+//! torque = [rigid body, if `learner.residual`] + network(q/a, qd/b, qdd/c of all joints) · scale + integrator
+//! ```
+//!
+//! and the network learns `(measured - rigid body) / scale`, without regard to the integrator, which takes up what the
+//! network leaves over: once per batch, `y += gain · (mean(measured - rigid body - network) - y)`, by default with the
+//! network as it is after its update.
+
+use super::real::all_finite;
+use super::{Batch, LearnError, MetaGd, Network, Workspace};
+use crate::config::Config;
+use crate::sample::Motion;
+
+/// The most parameters that one joint's network may have: 64 MB of weights, far beyond any deadline.
+const MAX_PARAMETERS: usize = 1 << 24;
+
+/// What one step of one joint did, judged by the batch before learning from it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StepReport {
+    /// Mean squared error of the whole prediction, integrator included, Nm².
+    pub loss_before: f64,
+    /// Mean squared error of the rigid body alone, Nm².
+    pub rigid_body_mse: f64,
+    /// Mean learning rate over the parameters that moved, 0 if none did.
+    pub mean_rate: f64,
+    /// Share of the network's hidden units that were on for at least one sample.
+    pub live_units: f64,
+    /// False if the batch, the loss or the gradient was not finite: the step was refused and nothing has changed.
+    pub finite: bool,
+}
+
+/// Units of the network's inputs and output.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Scaling {
+    pub(super) position: f64,
+    pub(super) velocity: f64,
+    pub(super) acceleration: f64,
+    pub(super) torque: f64,
+}
+
+impl Scaling {
+    pub(super) fn from_config(config: &Config) -> Self {
+        Scaling {
+            position: config.scale_position,
+            velocity: config.scale_velocity,
+            acceleration: config.scale_acceleration,
+            torque: config.scale_torque,
+        }
+    }
+
+    /// The network's input for one motion: positions, velocities, accelerations of all joints, a third of `input` each.
+    pub(super) fn input(&self, motion: &Motion, input: &mut [f32]) {
+        let parts =
+            [(&motion.q, self.position), (&motion.qd, self.velocity), (&motion.qdd, self.acceleration)];
+        let joints = (input.len() / 3).max(1);
+        for (input, (values, scale)) in input.chunks_exact_mut(joints).zip(parts) {
+            for (input, value) in input.iter_mut().zip(values) {
+                *input = (value / scale) as f32;
+            }
+        }
+    }
+}
+
+/// A network's parameters and the integrator beside them, as they were when they were good.
+#[derive(Clone, Debug)]
+struct Saved {
+    params: Vec<f32>,
+    integrator: f64,
+}
+
+/// The learner of one joint. See the module's documentation for what it predicts.
+#[derive(Clone, Debug)]
+pub struct JointLearner {
+    joint: usize,
+    pub(super) network: Network<f32>,
+    pub(super) optimiser: MetaGd<f32>,
+    pub(super) integrator: f64,
+    workspace: Workspace<f32>,
+    single: Workspace<f32>,
+    saved: Saved,
+    inputs: Vec<f32>,
+    targets: Vec<f32>,
+    scaling: Scaling,
+    residual: bool,
+    gain: f64,
+    after_update: bool,
+}
+
+impl JointLearner {
+    /// The learner of joint number `joint` of `joints`.
+    ///
+    /// # Errors
+    /// [`LearnError::TooLarge`] if the hidden layers make too large a network.
+    pub fn new(config: &Config, joint: usize, joints: usize) -> Result<Self, LearnError> {
+        let width = 3 * joints;
+        check_size(width, &config.hidden)?;
+        let network = Network::new(width, &config.hidden, config.seed as u64, joint as u64);
+        let ranges = network.layers().iter().flat_map(|layer| {
+            if config.memory_groups == "layer" {
+                vec![layer.weights.start..layer.bias.end]
+            } else {
+                vec![layer.weights.clone(), layer.bias.clone()]
+            }
+        });
+        let rows = config.batch.max(1);
+        Ok(JointLearner {
+            joint,
+            optimiser: MetaGd::from_config(config, ranges.collect()),
+            integrator: 0.0,
+            workspace: Workspace::new(&network, rows),
+            single: Workspace::new(&network, 1),
+            saved: Saved { params: network.params().to_vec(), integrator: 0.0 },
+            inputs: vec![0.0; rows * width],
+            targets: vec![0.0; rows],
+            scaling: Scaling::from_config(config),
+            residual: config.residual,
+            gain: config.integrator_gain,
+            after_update: config.integrator_after_update,
+            network,
+        })
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Network<f32> {
+        &self.network
+    }
+
+    /// The optimiser with its memories.
+    pub fn optimiser(&self) -> &MetaGd<f32> {
+        &self.optimiser
+    }
+
+    /// What the integrator adds at present, Nm.
+    pub fn integrator(&self) -> f64 {
+        self.integrator
+    }
+
+    /// The torque for one scaled input, Nm. Not a number if the input is not finite.
+    pub(super) fn predict(&mut self, input: &[f32], rigid_body: f64) -> f64 {
+        // ReLU would take a NaN for a silent unit and answer with a number.
+        if !all_finite(input) {
+            return f64::NAN;
+        }
+        let output = self.network.forward(input, &mut self.single).first().copied().unwrap_or(f32::NAN);
+        self.base(rigid_body) + f64::from(output) * self.scaling.torque + self.integrator
+    }
+
+    /// What the network adds to.
+    fn base(&self, rigid_body: f64) -> f64 {
+        if self.residual { rigid_body } else { 0.0 }
+    }
+
+    /// One step of MetaGD and of the integrator on `batch`; of a batch longer than `learner.batch`, on its newest rows.
+    /// An empty batch changes nothing.
+    pub fn step(&mut self, batch: &Batch) -> StepReport {
+        let rows = batch.newest(self.targets.len());
+        let count = rows.len();
+        if count == 0 {
+            return StepReport { finite: true, ..StepReport::default() };
+        }
+        let width = self.network.sizes()[0];
+        let (joint, scale) = (self.joint, self.scaling.torque);
+        for ((row, input), target) in
+            rows.iter().zip(self.inputs.chunks_exact_mut(width)).zip(&mut self.targets)
+        {
+            self.scaling.input(&row.motion, input);
+            let base = if self.residual { row.rigid_body[joint] } else { 0.0 };
+            *target = ((row.effort[joint] - base) / scale) as f32;
+        }
+        let inputs = &self.inputs[..count * width];
+        let targets = &self.targets[..count];
+
+        let outputs = self.network.forward(inputs, &mut self.workspace);
+        let per_row = 1.0 / count as f64;
+        let (mut loss, mut rigid_body_mse) = (0.0, 0.0);
+        for (row, &output) in rows.iter().zip(outputs) {
+            let base = if self.residual { row.rigid_body[joint] } else { 0.0 };
+            let error = row.effort[joint] - base - f64::from(output) * scale - self.integrator;
+            let rigid_body_error = row.effort[joint] - row.rigid_body[joint];
+            loss += error * error * per_row;
+            rigid_body_mse += rigid_body_error * rigid_body_error * per_row;
+        }
+        let mean_left = |outputs: &[f32]| {
+            targets.iter().zip(outputs).map(|(t, o)| f64::from(*t) - f64::from(*o)).sum::<f64>()
+                * scale
+                * per_row
+        };
+        let left_before = mean_left(outputs);
+        let refused = StepReport { loss_before: loss, rigid_body_mse, ..StepReport::default() };
+        if !(loss.is_finite() && rigid_body_mse.is_finite() && left_before.is_finite()) || !all_finite(inputs)
+        {
+            return refused;
+        }
+
+        let live_units = self.workspace.live_units();
+        let gradient = self.network.backward(targets, &mut self.workspace);
+        let update = self.optimiser.step(self.network.params_mut(), gradient);
+        if !update.finite {
+            return refused;
+        }
+
+        if self.gain > 0.0 {
+            let left = if self.after_update {
+                mean_left(self.network.forward(inputs, &mut self.workspace))
+            } else {
+                left_before
+            };
+            if left.is_finite() {
+                self.integrator += self.gain * (left - self.integrator);
+            }
+        }
+        StepReport {
+            loss_before: loss,
+            rigid_body_mse,
+            mean_rate: update.mean_rate(),
+            live_units,
+            finite: true,
+        }
+    }
+
+    /// Between tasks: keeps network, integrator and what the memories learnt; forgets the last gradient and all moments.
+    pub fn new_task(&mut self) {
+        self.optimiser.new_task();
+    }
+
+    /// Remembers network and integrator as good.
+    pub fn snapshot(&mut self) {
+        self.saved.params.copy_from_slice(self.network.params());
+        self.saved.integrator = self.integrator;
+    }
+
+    /// Goes back to the network and integrator remembered last (at first: those at the start). The memories keep what
+    /// they learnt; the last gradient and all moments belong to the abandoned weights and are forgotten.
+    pub fn restore(&mut self) {
+        self.network.params_mut().copy_from_slice(&self.saved.params);
+        self.integrator = self.saved.integrator;
+        self.optimiser.new_task();
+    }
+
+    /// Takes over `other`'s state; both must be of the same shape. Does not allocate.
+    pub fn copy_from(&mut self, other: &JointLearner) {
+        self.network.copy_from(&other.network);
+        self.optimiser.copy_from(&other.optimiser);
+        self.integrator = other.integrator;
+        self.saved.params.clone_from(&other.saved.params);
+        self.saved.integrator = other.saved.integrator;
+    }
+}
+
+fn check_size(inputs: usize, hidden: &[usize]) -> Result<(), LearnError> {
+    let too_large = || LearnError::TooLarge { hidden: hidden.to_vec(), most: MAX_PARAMETERS };
+    let mut total = 0usize;
+    let mut below = inputs;
+    for &units in hidden.iter().chain(&[1]) {
+        if units == 0 {
+            return Err(LearnError::EmptyLayer { hidden: hidden.to_vec() });
+        }
+        let layer = (below + 1).checked_mul(units).ok_or_else(too_large)?;
+        total = total.checked_add(layer).filter(|&total| total <= MAX_PARAMETERS).ok_or_else(too_large)?;
+        below = units;
+    }
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! A memory for learning rates: local models over the gradient, learnt from how successive gradients agree.
+//!
+//! Contract: [`Memory::new`] allocates; [`Memory::learn`], [`Memory::rate`] and [`Memory::new_task`] run in the pinned
+//! thread and do not. Whatever the gradients, the local rates stay in `[MIN_RATE, MAX_RATE]`.
+
+use super::centres::Centres;
+use super::{Real, kernel};
+use crate::config::Config;
+
+/// The least learning rate that a local model may hold.
+pub const MIN_RATE: f64 = 1e-9;
+/// The greatest learning rate that a local model may hold.
+pub const MAX_RATE: f64 = 1.0;
+
+const BETA1: f64 = 0.9;
+const BETA2: f64 = 0.999;
+const EPSILON: f64 = 1e-8;
+
+/// How the local models are spaced over `[-clip, clip]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spacing {
+    /// Evenly.
+    Linear,
+    /// One at 0, `models / 2` geometrically from 1e-6 to `clip` on either side: an even number of models makes one more.
+    Log,
+}
+
+/// What tells a memory that its rate was too small or too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// The product of successive gradients, clamped to [-1, 1] (section III-D).
+    Product,
+    /// The sign of that product (eq. 7, 8).
+    Sign,
+}
+
+/// How the local models follow their training signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryOptimizer {
+    /// Gradient descent.
+    Gd,
+    /// Exponentially smoothed (0.9) gradient.
+    Momentum,
+    /// Adam (0.9, 0.999, 1e-8) with the bias correction in the rate, as the authors write it.
+    Adam,
+}
+
+/// The shape of a memory and how it learns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MemorySettings {
+    /// K, the number of local models (at least 2).
+    pub models: usize,
+    /// How they are spaced.
+    pub spacing: Spacing,
+    /// Width of each Gaussian, in distances between centres (the authors' `lm_scale`).
+    pub width: f64,
+    /// Gradients are clipped to `[-clip, clip]`, coordinate by coordinate.
+    pub clip: f64,
+    /// The memory's own learning rate (the authors' `mem_lr`).
+    pub rate: f64,
+    /// Its training signal.
+    pub signal: Signal,
+    /// How it learns from it.
+    pub optimizer: MemoryOptimizer,
+    /// Evaluate only this many centres on either side of the nearest; `None` evaluates all, which is the reference.
+    /// Log-spaced centres are always all evaluated: the outer Gaussians reach across the inner ones.
+    pub window: Option<usize>,
+}
+
+impl MemorySettings {
+    /// The settings in `config`, with the window that [`MemorySettings::windowed`] chooses.
+    pub fn from_config(config: &Config, optimizer: MemoryOptimizer) -> Self {
+        let settings = MemorySettings {
+            models: config.memory_models,
+            spacing: if config.memory_centres == "log" { Spacing::Log } else { Spacing::Linear },
+            width: config.memory_width,
+            clip: config.memory_clip,
+            rate: config.memory_rate,
+            signal: if config.memory_signal == "sign" { Signal::Sign } else { Signal::Product },
+            optimizer,
+            window: None,
+        };
+        settings.windowed()
+    }
+
+    /// With the window outside of which activations do not matter: 6 widths (a relative error of the rate below f32's
+    /// own), or 10 under Adam, which inflates the Gaussians' tails.
+    pub fn windowed(self) -> Self {
+        let widths = if self.optimizer == MemoryOptimizer::Adam { 10.0 } else { 6.0 };
+        MemorySettings { window: Some((widths * self.width).ceil() as usize), ..self }
+    }
+}
+
+/// The local models of one parameter group.
+#[derive(Clone, Debug)]
+pub struct Memory<T> {
+    centres: Centres<T>,
+    settings: MemorySettings,
+    /// `v_k`, the local learning rates.
+    rates: Vec<T>,
+    /// `u_k` of the step at hand, eq. (10).
+    change: Vec<T>,
+    /// First and second moments of `u_k`, for those optimizers that have them.
+    mean: Vec<T>,
+    square: Vec<T>,
+    steps: i32,
+}
+
+impl<T: Real> Memory<T> {
+    /// A memory whose local models all start at `rate`.
+    pub fn new(settings: &MemorySettings, rate: f64) -> Self {
+        let centres = Centres::new(settings);
+        let zeros = vec![T::zero(); centres.len()];
+        Memory {
+            rates: vec![T::of(rate.clamp(MIN_RATE, MAX_RATE)); centres.len()],
+            change: zeros.clone(),
+            mean: zeros.clone(),
+            square: zeros,
+            steps: 0,
+            settings: *settings,
+            centres,
+        }
+    }
+
+    /// `v_k`, the local learning rates, by ascending centre.
+    pub fn rates(&self) -> &[T] {
+        &self.rates
+    }
+
+    /// Sets the local learning rates, as far as `rates` reaches; each is brought into `[MIN_RATE, MAX_RATE]`.
+    pub fn set_rates(&mut self, rates: &[T]) {
+        for (own, &given) in self.rates.iter_mut().zip(rates) {
+            *own = bounded(given);
+        }
+    }
+
+    /// Eq. (11): the learning rate for gradient `g`, which must lie in `[-clip, clip]`.
+    pub fn rate(&self, g: T) -> T {
+        self.centres.rate(g, &self.rates)
+    }
+
+    /// Eq. (10), (12), (13): learns from one step's gradients and the step before's, both clipped and of equal length.
+    pub fn learn(&mut self, gradient: &[T], previous: &[T]) {
+        self.change.fill(T::zero());
+        kernel::accumulate(&self.centres, self.settings.signal, gradient, previous, &mut self.change);
+        let coordinates = T::of(gradient.len().max(1) as f64);
+        for change in &mut self.change {
+            *change /= coordinates;
+        }
+        self.follow();
+    }
+
+    /// Moves the local models along `change` as the optimizer says.
+    fn follow(&mut self) {
+        let rate = T::of(self.settings.rate);
+        match self.settings.optimizer {
+            MemoryOptimizer::Gd => {
+                for (v, &u) in self.rates.iter_mut().zip(&self.change) {
+                    *v = bounded(*v + rate * u);
+                }
+            }
+            MemoryOptimizer::Momentum => {
+                for ((v, &u), m) in self.rates.iter_mut().zip(&self.change).zip(&mut self.mean) {
+                    *m = smoothed(BETA1, *m, u);
+                    *v = bounded(*v + rate * *m);
+                }
+            }
+            MemoryOptimizer::Adam => {
+                self.steps = self.steps.saturating_add(1);
+                let rate = T::of(corrected_rate(self.settings.rate, self.steps));
+                let moments = self.mean.iter_mut().zip(&mut self.square);
+                for ((v, &u), (m, s)) in self.rates.iter_mut().zip(&self.change).zip(moments) {
+                    *v = bounded(*v + rate * adam(m, s, u));
+                }
+            }
+        }
+    }
+
+    /// Applies the learnt rates: `params -= rate(feature) · direction`, skipping coordinates that do not move.
+    pub(super) fn descend(&self, feature: &[T], direction: &[T], params: &mut [T]) -> (T, usize) {
+        kernel::descend(&self.centres, &self.rates, feature, direction, params)
+    }
+
+    /// Between tasks: keeps the local rates and forgets the optimizer's moments.
+    pub fn new_task(&mut self) {
+        self.mean.fill(T::zero());
+        self.square.fill(T::zero());
+        self.steps = 0;
+    }
+
+    /// Takes over `other`'s state; both must be of the same shape. Does not allocate.
+    pub fn copy_from(&mut self, other: &Memory<T>) {
+        self.rates.clone_from(&other.rates);
+        self.mean.clone_from(&other.mean);
+        self.square.clone_from(&other.square);
+        self.steps = other.steps;
+    }
+}
+
+/// Into `[MIN_RATE, MAX_RATE]`; what is not a number becomes the least rate.
+fn bounded<T: Real>(rate: T) -> T {
+    rate.max(T::of(MIN_RATE)).min(T::of(MAX_RATE))
+}
+
+fn smoothed<T: Real>(beta: f64, old: T, new: T) -> T {
+    T::of(beta) * old + T::of(1.0 - beta) * new
+}
+
+/// One coordinate of Adam's direction, `m / (sqrt(s) + eps)`, with its moments brought up to date.
+pub(super) fn adam<T: Real>(m: &mut T, s: &mut T, gradient: T) -> T {
+    *m = smoothed(BETA1, *m, gradient);
+    *s = smoothed(BETA2, *s, gradient * gradient);
+    *m / (s.sqrt() + T::of(EPSILON))
+}
+
+/// Adam's rate at its `steps`th step: `rate · sqrt(1 - beta2^t) / (1 - beta1^t)`.
+pub(super) fn corrected_rate(rate: f64, steps: i32) -> f64 {
+    let t = f64::from(steps);
+    rate * (1.0 - BETA2.powf(t)).sqrt() / (1.0 - BETA1.powf(t))
+}

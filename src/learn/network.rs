@@ -1,0 +1,180 @@
+//! A multilayer perceptron with ReLU units and one linear output.
+//!
+//! Contract: [`Network::new`] and [`Workspace::new`] allocate; the rest runs in the pinned thread and does not.
+//!
+//! All parameters lie in one buffer, layer after layer, each layer's weights (`[inputs][outputs]`, row-major) before its
+//! biases: a tensor, a layer or the whole network is one contiguous range.
+
+use std::ops::Range;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::{Real, kernel};
+
+/// The weights and biases, and the shape that they have.
+#[derive(Clone, Debug)]
+pub struct Network<T> {
+    /// Units per layer: inputs, hidden layers, 1.
+    sizes: Vec<usize>,
+    layers: Vec<Layer>,
+    params: Vec<T>,
+}
+
+/// Where one layer's tensors lie in the parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layer {
+    /// Units below.
+    pub inputs: usize,
+    /// Units of this layer.
+    pub outputs: usize,
+    /// Weights, `[inputs][outputs]`.
+    pub weights: Range<usize>,
+    /// Biases.
+    pub bias: Range<usize>,
+}
+
+/// What one batch leaves behind on its way through a [`Network`]: activations forward, gradients backward.
+#[derive(Clone, Debug)]
+pub struct Workspace<T> {
+    samples: usize,
+    /// One buffer per layer, inputs and output included: `[samples][units]`.
+    activations: Vec<Vec<T>>,
+    /// The loss's gradient by a layer's sums, for two adjacent layers.
+    delta: Vec<T>,
+    delta_below: Vec<T>,
+    gradient: Vec<T>,
+}
+
+impl<T: Real> Network<T> {
+    /// A network of `inputs`, the given hidden layers and one output.
+    ///
+    /// Biases start at 0, weights uniformly in `±sqrt(6 / (inputs + outputs))` of their layer (Glorot and Bengio 2010).
+    /// `seed` and `stream` (the joint) give the same weights on every machine; streams are independent of each other.
+    pub fn new(inputs: usize, hidden: &[usize], seed: u64, stream: u64) -> Self {
+        let sizes: Vec<usize> = [inputs].iter().chain(hidden).chain(&[1]).copied().collect();
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        random.set_stream(stream);
+        // 24 bits: each is an f32 exactly.
+        let mut symmetric = || f64::from(random.next_u32() >> 8) / f64::from(1 << 23) - 1.0;
+        let mut params = Vec::new();
+        let mut layers = Vec::new();
+        for pair in sizes.windows(2) {
+            let (inputs, outputs) = (pair[0], pair[1]);
+            let bound = (6.0 / (inputs + outputs) as f64).sqrt();
+            let start = params.len();
+            params.extend((0..inputs * outputs).map(|_| T::of(bound * symmetric())));
+            let middle = params.len();
+            params.resize(middle + outputs, T::zero());
+            layers.push(Layer { inputs, outputs, weights: start..middle, bias: middle..params.len() });
+        }
+        Network { sizes, layers, params }
+    }
+
+    /// Units per layer: inputs, hidden layers, 1.
+    pub fn sizes(&self) -> &[usize] {
+        &self.sizes
+    }
+
+    /// All parameters.
+    pub fn params(&self) -> &[T] {
+        &self.params
+    }
+
+    /// All parameters.
+    pub fn params_mut(&mut self) -> &mut [T] {
+        &mut self.params
+    }
+
+    /// The layers, from the input on.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// The outputs for a batch of `inputs` (`[samples][inputs]`, at most as many samples as `workspace` holds; what lies
+    /// beyond is left out). A batch's outputs and activations stay in `workspace` until the next call.
+    pub fn forward<'w>(&self, inputs: &[T], workspace: &'w mut Workspace<T>) -> &'w [T] {
+        let width = self.sizes[0];
+        let samples = (inputs.len() / width).min(workspace.activations[0].len() / width);
+        workspace.samples = samples;
+        workspace.activations[0][..samples * width].copy_from_slice(&inputs[..samples * width]);
+        for (l, layer) in self.layers.iter().enumerate() {
+            let (below, above) = workspace.activations.split_at_mut(l + 1);
+            kernel::forward(
+                &self.params[layer.weights.clone()],
+                &self.params[layer.bias.clone()],
+                &below[l][..samples * layer.inputs],
+                &mut above[0][..samples * layer.outputs],
+                l + 1 < self.layers.len(),
+            );
+        }
+        &workspace.activations[self.layers.len()][..samples]
+    }
+
+    /// The gradient of the batch's mean squared error `mean((output - target)²)` by all parameters, for the batch that
+    /// went [`forward`](Network::forward) last. `targets` holds one number per sample.
+    pub fn backward<'w>(&self, targets: &[T], workspace: &'w mut Workspace<T>) -> &'w [T] {
+        let Workspace { samples, activations, delta, delta_below, gradient } = workspace;
+        let samples = *samples;
+        let scale = T::of(2.0 / samples.max(1) as f64);
+        let outputs = &activations[self.layers.len()][..samples];
+        delta.fill(T::zero());
+        for ((delta, &output), &target) in delta.iter_mut().zip(outputs).zip(targets) {
+            *delta = scale * (output - target);
+        }
+        for (l, layer) in self.layers.iter().enumerate().rev() {
+            let (weights, bias) =
+                gradient[layer.weights.start..layer.bias.end].split_at_mut(layer.weights.len());
+            kernel::backward(
+                &self.params[layer.weights.clone()],
+                &activations[l][..samples * layer.inputs],
+                &delta[..samples * layer.outputs],
+                weights,
+                bias,
+                (l > 0).then_some(&mut delta_below[..samples * layer.inputs]),
+            );
+            std::mem::swap(delta, delta_below);
+        }
+        gradient
+    }
+
+    /// Takes over `other`'s parameters; both must be of the same shape. Does not allocate.
+    pub fn copy_from(&mut self, other: &Network<T>) {
+        self.params.clone_from(&other.params);
+    }
+}
+
+impl<T: Real> Workspace<T> {
+    /// Room for batches of up to `samples` through `network`.
+    pub fn new(network: &Network<T>, samples: usize) -> Self {
+        let widest = network.sizes.iter().copied().max().unwrap_or(1);
+        let zeros = |units: usize| vec![T::zero(); samples * units];
+        Workspace {
+            samples: 0,
+            activations: network.sizes.iter().map(|&units| zeros(units)).collect(),
+            delta: zeros(widest),
+            delta_below: zeros(widest),
+            gradient: vec![T::zero(); network.params.len()],
+        }
+    }
+
+    /// The share of hidden units that were on for at least one sample of the last batch (1 without hidden layers).
+    pub fn live_units(&self) -> f64 {
+        let hidden = 1..self.activations.len().saturating_sub(1);
+        let room = self.activations[self.activations.len() - 1].len();
+        let (mut live, mut all) = (0, 0);
+        for activation in &self.activations[hidden] {
+            let units = activation.len() / room.max(1);
+            all += units;
+            live += (0..units)
+                .filter(|unit| (0..self.samples).any(|sample| activation[sample * units + unit] > T::zero()))
+                .count();
+        }
+        if all == 0 { 1.0 } else { live as f64 / all as f64 }
+    }
+
+    /// Splits the last gradient off, for an optimiser that reads it while it moves the parameters.
+    pub fn gradient(&self) -> &[T] {
+        &self.gradient
+    }
+}

@@ -1,0 +1,646 @@
+//! Latency on record: every stage's histogram, the deadline's misses and what explains them, as `.hlog` and JSON.
+//!
+//! Contract: owned by housekeeping, which feeds it [`Telemetry`] and the probe's [`Tick`]s and may allocate and write files
+//! here; the pinned thread never comes near. Histograms have fixed bounds (1 ns to 60 s, three significant digits; what
+//! lies beyond is recorded at the bound) and nanoseconds as unit.
+//!
+//! **Files.** `latency.hlog` is an HdrHistogram interval log, one line per stage and interval, tagged with the stage's name,
+//! that HdrHistogram's own tools read; misses and drops stand in it as comments. `latency.json` is a [`Summary`].
+//!
+//! **Misses and stalls.** A miss is *explained* if, without the time that the machine took away between the arrival of
+//! the batch's last sample and the end of its steps, everything (what was left out included) would have fitted the
+//! deadline. Time that the machine took away is what the probe overslept, what a waiting thread was woken late, and what a
+//! step's wall clock exceeds its CPU time by: the pinned thread neither blocks nor faults in a step, so if it did not
+//! run, something else did. What is not explained is ours, and should be zero.
+//!
+//! **Coordinated omission.** Latencies count from arrival, so a stalled thread does not omit what queues meanwhile; but what
+//! was never sent or was lost on the wire is omitted. `corrected` adds HdrHistogram's correction for the mean interval
+//! between samples.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use base64::Engine;
+use hdrhistogram::Histogram;
+use hdrhistogram::serialization::interval_log::{
+    IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, Tag,
+};
+use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
+use serde::{Deserialize, Serialize};
+
+use super::intake::{DropReason, Drops};
+use super::pipeline::BatchReport;
+use super::probe::Tick;
+use super::runtime::{RunCounts, SampleTiming, Telemetry};
+use super::thread::Grants;
+use crate::config::Config;
+
+/// The largest latency that is told apart, ns.
+const HIGHEST: u64 = 60_000_000_000;
+
+/// Stalls shorter than this are not written down, ns.
+const STALL: i64 = 100_000;
+
+/// How long after a miss its stalls may still be reported, ns.
+const SETTLED_AFTER: i64 = 2_000_000_000;
+
+/// Stalls that are remembered.
+const STALLS: usize = 65_536;
+
+/// What precedes our own figures in an `.hlog`, in a comment.
+const COMMENT: &str = "#[metagd: ";
+
+macro_rules! stages {
+    ($( $(#[doc = $doc:literal])* $variant:ident = $name:literal; )*) => {
+        /// What is timed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Stage {
+            $( $(#[doc = $doc])* $variant, )*
+        }
+
+        impl Stage {
+            /// Every stage, in the order of a sample's way.
+            pub const ALL: &[Stage] = &[ $( Stage::$variant, )* ];
+
+            /// Its name in JSON, and its tag in an `.hlog`.
+            pub fn name(self) -> &'static str {
+                match self { $( Stage::$variant => $name, )* }
+            }
+        }
+    };
+}
+
+stages! {
+    /// From a message's stamp to its arrival, by the wall clock.
+    Transport = "transport";
+    /// From a sample's push to the waiting pinned thread's taking it.
+    WakeUp = "wake_up";
+    /// Prediction, gate and limits.
+    Predict = "predict";
+    /// From a sample's arrival until its torque was handed over.
+    ArrivalToTorque = "arrival_to_torque";
+    /// All joints' steps, by the clock on the wall.
+    StepWall = "step_wall";
+    /// All joints' steps, by the thread's CPU time.
+    StepCpu = "step_cpu";
+    /// From the arrival of a batch's last sample until its last joint's step was done.
+    BatchToDone = "batch_to_done";
+    /// By how much the probe woke late, beside the run.
+    Probe = "probe";
+    /// By how much a probe on the pinned thread's own CPU woke late, before the run.
+    ProbeBefore = "probe_before";
+}
+
+/// Why an interval log could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum LatencyError {
+    /// The file system's answer.
+    #[error("{path}: {source}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// No interval log, or one without any interval.
+    #[error("{path}: not an HdrHistogram interval log ({why}); give a `latency.hlog` from a run's folder", path = path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The log breaks off, or a line of it is damaged.
+    #[error("{path}, line {line}: {why}; the file is truncated or damaged", path = path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Percentiles of one stage, µs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Percentiles {
+    /// How many were recorded.
+    pub count: u64,
+    /// The median.
+    pub p50_us: f64,
+    /// 90 % are at or below this.
+    pub p90_us: f64,
+    /// 99 %.
+    pub p99_us: f64,
+    /// 99.9 %.
+    pub p999_us: f64,
+    /// 99.99 %.
+    pub p9999_us: f64,
+    /// The largest.
+    pub max_us: f64,
+}
+
+impl Percentiles {
+    /// Of a histogram of nanoseconds.
+    pub fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 * 1e-3;
+        Percentiles {
+            count: histogram.len(),
+            p50_us: at(0.5),
+            p90_us: at(0.9),
+            p99_us: at(0.99),
+            p999_us: at(0.999),
+            p9999_us: at(0.9999),
+            max_us: histogram.max() as f64 * 1e-3,
+        }
+    }
+}
+
+/// One stage of a [`Summary`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageSummary {
+    /// As recorded.
+    #[serde(flatten)]
+    pub raw: Percentiles,
+    /// Corrected for coordinated omission by the mean interval between samples (`arrival_to_torque` only).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub corrected: Option<Percentiles>,
+}
+
+/// How the deadline was kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadline {
+    /// Full batches.
+    pub batches: u64,
+    /// Batches that were not done, or not wholly, by the deadline.
+    pub misses: u64,
+    /// The longest run of misses.
+    pub worst_consecutive: u64,
+    /// Misses that no stall of the machine explains.
+    #[serde(default)]
+    pub unexplained_misses: u64,
+    /// Joint steps left out.
+    #[serde(default)]
+    pub skipped_joint_steps: u64,
+}
+
+/// What the pinned thread did besides, since it was ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PinnedThread {
+    /// Allocations; absent where they were not counted.
+    pub allocations: Option<u64>,
+    /// Frees; absent where they were not counted.
+    pub frees: Option<u64>,
+    /// Page faults without the disk; absent if the kernel does not tell.
+    pub minor_faults: Option<u64>,
+    /// Page faults with it.
+    pub major_faults: Option<u64>,
+    /// Torques overwritten before anyone received them.
+    pub torques_overwritten: u64,
+    /// Telemetry lost because nobody fetched it: the histograms lack as many entries.
+    pub telemetry_lost: u64,
+    /// Predicted torques that were not finite, per joint and sample (none of them went out).
+    pub non_finite: u64,
+}
+
+/// A run's latencies: the JSON form that the README promises.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// By [`Stage::name`]; stages of which nothing was recorded are left out.
+    pub stages: BTreeMap<String, StageSummary>,
+    /// How the deadline was kept.
+    pub deadline: Deadline,
+    /// By [`DropReason::name`], zeros included.
+    pub drops: BTreeMap<String, u64>,
+    /// What else the pinned thread did; absent where only `.hlog` files were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_thread: Option<PinnedThread>,
+    /// What was not granted, in words; empty if everything was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_granted: Vec<String>,
+}
+
+/// Time that the machine took away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stall {
+    from_ns: i64,
+    to_ns: i64,
+}
+
+/// A miss that waits for the stalls that may explain it.
+#[derive(Clone, Copy, Debug)]
+struct Miss {
+    arrival_ns: i64,
+    done_ns: i64,
+    left_out_ns: i64,
+}
+
+/// The log of one run; see the module's documentation.
+pub struct LatencyLog {
+    total: Vec<Histogram<u64>>,
+    interval: Vec<Histogram<u64>>,
+    hlog: Option<(PathBuf, BufWriter<File>)>,
+    json: Option<PathBuf>,
+    every: Duration,
+    began: (SystemTime, Instant),
+    interval_began: Duration,
+    deadline_ns: i64,
+    deadline: Deadline,
+    consecutive: u64,
+    stalls: Vec<Stall>,
+    misses: Vec<Miss>,
+    arrivals: Option<(i64, i64, u64)>,
+    grants: Option<Grants>,
+}
+
+impl LatencyLog {
+    /// A log whose files go to `folder` (which is made), or nowhere.
+    ///
+    /// # Errors
+    /// [`LatencyError::Io`].
+    pub fn new(config: &Config, folder: Option<&Path>) -> Result<Self, LatencyError> {
+        let began = (SystemTime::now(), Instant::now());
+        let hlog = folder.map(|folder| begin_hlog(folder, began.0)).transpose()?;
+        let empty = || Stage::ALL.iter().map(|_| histogram()).collect();
+        Ok(LatencyLog {
+            total: empty(),
+            interval: empty(),
+            hlog,
+            json: folder.map(|folder| folder.join("latency.json")),
+            every: Duration::from_secs_f64(config.hlog_interval),
+            began,
+            interval_began: Duration::ZERO,
+            deadline_ns: (config.deadline * 1e6) as i64,
+            deadline: Deadline::default(),
+            consecutive: 0,
+            stalls: Vec::new(),
+            misses: Vec::new(),
+            arrivals: None,
+            grants: None,
+        })
+    }
+
+    /// What the system granted the run, for the summary.
+    pub fn set_grants(&mut self, grants: &Grants) {
+        self.grants = Some(grants.clone());
+    }
+
+    /// Takes in what the pinned thread told.
+    pub fn record(&mut self, telemetry: &Telemetry) {
+        match telemetry {
+            Telemetry::Sample(timing) => self.record_sample(timing),
+            Telemetry::Batch(report) => self.record_batch(report),
+        }
+    }
+
+    fn record_sample(&mut self, timing: &SampleTiming) {
+        if let Some(ns) = timing.transport_ns {
+            self.add(Stage::Transport, ns);
+        }
+        if let Some(ns) = timing.wake_up_ns {
+            self.add(Stage::WakeUp, ns);
+            let taken_ns = timing.arrival_ns + timing.arrival_to_torque_ns - timing.predict_ns;
+            self.stalled(taken_ns - ns, taken_ns);
+        }
+        self.add(Stage::Predict, timing.predict_ns);
+        self.add(Stage::ArrivalToTorque, timing.arrival_to_torque_ns);
+        let at = timing.arrival_ns;
+        self.arrivals = Some(self.arrivals.map_or((at, at, 1), |(first, _, n)| (first, at, n + 1)));
+    }
+
+    fn record_batch(&mut self, report: &BatchReport) {
+        if report.done > 0 {
+            let wall_ns = report.done_ns - report.started_ns;
+            self.add(Stage::StepWall, wall_ns);
+            self.add(Stage::StepCpu, report.cpu_ns);
+            self.add(Stage::BatchToDone, report.done_ns - report.arrival_ns);
+            self.stalled(report.started_ns, report.started_ns + (wall_ns - report.cpu_ns));
+        }
+        let deadline = &mut self.deadline;
+        deadline.batches += 1;
+        deadline.skipped_joint_steps += u64::from(report.skipped);
+        if !report.missed {
+            self.consecutive = 0;
+            return;
+        }
+        self.consecutive += 1;
+        deadline.misses += 1;
+        deadline.worst_consecutive = deadline.worst_consecutive.max(self.consecutive);
+        let &BatchReport { arrival_ns, done_ns, left_out_ns, .. } = report;
+        self.misses.push(Miss { arrival_ns, done_ns, left_out_ns });
+    }
+
+    /// Takes in a waking of the probe that runs beside the pinned thread.
+    pub fn record_probe(&mut self, tick: &Tick) {
+        self.add(Stage::Probe, tick.late_ns);
+        self.stalled(tick.woke_ns - tick.late_ns, tick.woke_ns);
+        self.settle(tick.woke_ns - SETTLED_AFTER);
+    }
+
+    /// Takes in a waking of the probe that ran on the pinned thread's CPU before the run.
+    pub fn record_probe_before(&mut self, tick: &Tick) {
+        self.add(Stage::ProbeBefore, tick.late_ns);
+    }
+
+    fn add(&mut self, stage: Stage, ns: i64) {
+        let value = ns.clamp(1, HIGHEST as i64) as u64;
+        self.total[stage as usize].saturating_record(value);
+        self.interval[stage as usize].saturating_record(value);
+    }
+
+    fn stalled(&mut self, from_ns: i64, to_ns: i64) {
+        if to_ns.saturating_sub(from_ns) < STALL {
+            return;
+        }
+        if self.stalls.len() >= STALLS {
+            self.stalls.drain(..STALLS / 2);
+        }
+        self.stalls.push(Stall { from_ns, to_ns });
+    }
+
+    /// Decides on the misses that ended before `until_ns`, and forgets them.
+    fn settle(&mut self, until_ns: i64) {
+        let (stalls, deadline_ns) = (&self.stalls, self.deadline_ns);
+        let unexplained = &mut self.deadline.unexplained_misses;
+        self.misses.retain(|miss| {
+            let pending = miss.done_ns > until_ns;
+            if !pending && !is_explained(miss, stalls, deadline_ns) {
+                *unexplained += 1;
+            }
+            pending
+        });
+    }
+
+    /// Writes an interval if one is over. Call it every now and then.
+    ///
+    /// # Errors
+    /// [`LatencyError::Io`].
+    pub fn tick(&mut self, drops: &Drops) -> Result<(), LatencyError> {
+        if self.began.1.elapsed() - self.interval_began >= self.every {
+            self.write_interval(drops)?;
+        }
+        Ok(())
+    }
+
+    fn write_interval(&mut self, drops: &Drops) -> Result<(), LatencyError> {
+        let now = self.began.1.elapsed();
+        let (start, length) = (self.interval_began, now - self.interval_began);
+        self.interval_began = now;
+        if let Some((path, file)) = &mut self.hlog {
+            let written = write_lines(file, &self.interval, self.began.0, start, length)
+                .and_then(|()| write_comment(file, &self.deadline, &drop_counts(drops, 0)))
+                .and_then(|()| file.flush());
+            written.map_err(|source| LatencyError::Io { path: path.clone(), source })?;
+        }
+        for histogram in &mut self.interval {
+            histogram.reset();
+        }
+        Ok(())
+    }
+
+    /// The run so far.
+    pub fn summary(&mut self, drops: &Drops, counts: &RunCounts) -> Summary {
+        self.settle(i64::MAX);
+        let mut stages = BTreeMap::new();
+        for (stage, histogram) in Stage::ALL.iter().zip(&self.total) {
+            if histogram.is_empty() {
+                continue;
+            }
+            let corrected = match (stage, self.arrivals) {
+                (Stage::ArrivalToTorque, Some((first, last, n))) if n > 1 && last > first => {
+                    Some(corrected(histogram, (last - first) as u64 / (n - 1)))
+                }
+                _ => None,
+            };
+            stages.insert(stage.name().into(), StageSummary { raw: Percentiles::of(histogram), corrected });
+        }
+        Summary {
+            stages,
+            deadline: self.deadline,
+            drops: drop_counts(drops, counts.ring_full),
+            pinned_thread: Some(PinnedThread {
+                allocations: counts.allocations.map(|counted| counted.allocated),
+                frees: counts.allocations.map(|counted| counted.freed),
+                minor_faults: counts.page_faults.map(|faults| faults.minor),
+                major_faults: counts.page_faults.map(|faults| faults.major),
+                torques_overwritten: counts.torques_overwritten,
+                telemetry_lost: counts.telemetry_lost,
+                non_finite: counts.non_finite,
+            }),
+            not_granted: self.grants.iter().flat_map(Grants::refusals).map(ToString::to_string).collect(),
+        }
+    }
+
+    /// Writes the last interval and `latency.json`, and returns the summary.
+    ///
+    /// # Errors
+    /// [`LatencyError::Io`].
+    pub fn finish(mut self, drops: &Drops, counts: &RunCounts) -> Result<Summary, LatencyError> {
+        let summary = self.summary(drops, counts);
+        self.write_interval(drops)?;
+        if let Some((path, file)) = &mut self.hlog {
+            write_comment(file, &summary.deadline, &summary.drops)
+                .and_then(|()| file.flush())
+                .map_err(|source| LatencyError::Io { path: path.clone(), source })?;
+        }
+        if let Some(path) = &self.json {
+            let text = serde_json::to_string_pretty(&summary).map_err(io::Error::from);
+            text.and_then(|text| fs::write(path, text + "\n"))
+                .map_err(|source| LatencyError::Io { path: path.clone(), source })?;
+        }
+        Ok(summary)
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, HIGHEST, 3).expect("these bounds are valid")
+}
+
+fn corrected(histogram: &Histogram<u64>, interval_ns: u64) -> Percentiles {
+    Percentiles::of(&histogram.clone_correct(interval_ns))
+}
+
+fn drop_counts(drops: &Drops, ring_full: u64) -> BTreeMap<String, u64> {
+    let mut counts: BTreeMap<_, _> =
+        DropReason::ALL.iter().map(|&reason| (reason.name().to_string(), drops.get(reason))).collect();
+    *counts.entry(DropReason::RingFull.name().into()).or_default() += ring_full;
+    counts
+}
+
+/// Whether the batch would have kept the deadline without the stalls.
+fn is_explained(miss: &Miss, stalls: &[Stall], deadline_ns: i64) -> bool {
+    let mut within: Vec<(i64, i64)> = stalls
+        .iter()
+        .map(|stall| (stall.from_ns.max(miss.arrival_ns), stall.to_ns.min(miss.done_ns)))
+        .filter(|(from, to)| from < to)
+        .collect();
+    within.sort_unstable();
+    let (mut stalled_ns, mut counted_to) = (0, i64::MIN);
+    for (from, to) in within {
+        stalled_ns += (to - from.max(counted_to)).max(0);
+        counted_to = counted_to.max(to);
+    }
+    miss.done_ns - miss.arrival_ns - stalled_ns + miss.left_out_ns <= deadline_ns
+}
+
+fn begin_hlog(folder: &Path, began: SystemTime) -> Result<(PathBuf, BufWriter<File>), LatencyError> {
+    let path = folder.join("latency.hlog");
+    let error = |source| LatencyError::Io { path: path.clone(), source };
+    fs::create_dir_all(folder).map_err(error)?;
+    let mut file = BufWriter::new(File::create(&path).map_err(error)?);
+    let header = IntervalLogWriterBuilder::new()
+        .add_comment("[Histogram log format version 1.3]")
+        .add_comment("[Latencies in ns, one tag per stage]")
+        .with_start_time(began)
+        .begin_log_with(&mut file, &mut V2DeflateSerializer::new())
+        .map(|_| ());
+    header
+        .and_then(|()| {
+            writeln!(
+                file,
+                "\"StartTimestamp\",\"Interval_Length\",\"Interval_Max\",\"Interval_Compressed_Histogram\""
+            )
+        })
+        .map_err(error)?;
+    Ok((path, file))
+}
+
+/// One line per stage that has anything in it.
+fn write_lines(
+    file: &mut BufWriter<File>,
+    stages: &[Histogram<u64>],
+    began: SystemTime,
+    start: Duration,
+    length: Duration,
+) -> io::Result<()> {
+    let since_epoch = began.duration_since(UNIX_EPOCH).unwrap_or_default() + start;
+    let mut serializer = V2DeflateSerializer::new();
+    // Without headers of its own: those stand at the beginning of the file.
+    let mut writer = IntervalLogWriterBuilder::new().begin_log_with(file, &mut serializer)?;
+    for (stage, histogram) in Stage::ALL.iter().zip(stages) {
+        if !histogram.is_empty() {
+            writer
+                .write_histogram(histogram, since_epoch, length, Tag::new(stage.name()))
+                .map_err(|error| io::Error::other(error.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Our own figures, as they stand now.
+#[derive(Default, Serialize, Deserialize)]
+struct Figures {
+    deadline: Deadline,
+    drops: BTreeMap<String, u64>,
+}
+
+fn write_comment(
+    file: &mut BufWriter<File>,
+    deadline: &Deadline,
+    drops: &BTreeMap<String, u64>,
+) -> io::Result<()> {
+    let figures = Figures { deadline: *deadline, drops: drops.clone() };
+    writeln!(file, "{COMMENT}{}]", serde_json::to_string(&figures)?)
+}
+
+/// What an `.hlog` holds, summed over its intervals.
+#[derive(Clone, Debug)]
+pub struct Hlog {
+    /// By tag; `default` for lines without one.
+    pub stages: BTreeMap<String, Histogram<u64>>,
+    /// The deadline's figures; zeros in logs that are not ours.
+    pub deadline: Deadline,
+    /// Drops by reason; empty in logs that are not ours.
+    pub drops: BTreeMap<String, u64>,
+    /// The intervals' total length, s, by tag.
+    seconds: BTreeMap<String, f64>,
+}
+
+/// Reads an interval log: ours, or any that HdrHistogram's tools wrote with values in nanoseconds.
+///
+/// # Errors
+/// [`LatencyError`], naming file and line.
+pub fn read_hlog(path: &Path) -> Result<Hlog, LatencyError> {
+    let bytes = fs::read(path).map_err(|source| LatencyError::Io { path: path.into(), source })?;
+    let foreign = |why: &str| LatencyError::Foreign { path: path.into(), why: why.into() };
+    let text = std::str::from_utf8(&bytes).map_err(|_| foreign("it is not text"))?;
+    let mut hlog = Hlog {
+        stages: BTreeMap::new(),
+        deadline: Deadline::default(),
+        drops: BTreeMap::new(),
+        seconds: BTreeMap::new(),
+    };
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        let damaged = |why: String| LatencyError::Damaged { path: path.into(), line: index + 1, why };
+        // Only once a line was an interval is the file known to be a log at all.
+        let broken = |why: &str| {
+            if hlog.stages.is_empty() { foreign(why) } else { damaged(why.to_string()) }
+        };
+        if let Some(figures) = line.strip_prefix(COMMENT) {
+            let figures = figures.trim_end().strip_suffix(']').unwrap_or_default();
+            let figures: Figures =
+                serde_json::from_str(figures).map_err(|error| damaged(error.to_string()))?;
+            (hlog.deadline, hlog.drops) = (figures.deadline, figures.drops);
+            continue;
+        }
+        if line.trim().is_empty() || line.starts_with('#') || line.starts_with('"') {
+            continue;
+        }
+        if !line.ends_with('\n') {
+            return Err(broken("a line breaks off"));
+        }
+        let Some(Ok(LogEntry::Interval(interval))) = IntervalLogIterator::new(line.as_bytes()).next() else {
+            return Err(broken("a line is no interval"));
+        };
+        let bytes = base64::engine::general_purpose::STANDARD
+            .decode(interval.encoded_histogram())
+            .map_err(|error| broken(&error.to_string()))?;
+        let histogram: Histogram<u64> = Deserializer::new()
+            .deserialize(&mut bytes.as_slice())
+            .map_err(|error| broken(&error.to_string()))?;
+        let tag = interval.tag().map_or("default", |tag| tag.as_str()).to_string();
+        let sum = hlog.stages.entry(tag.clone()).or_insert_with(self::histogram);
+        sum.add(&histogram).map_err(|error| damaged(error.to_string()))?;
+        *hlog.seconds.entry(tag).or_default() += interval.duration().as_secs_f64();
+    }
+    if hlog.stages.is_empty() {
+        return Err(foreign("it holds no interval"));
+    }
+    Ok(hlog)
+}
+
+impl Summary {
+    /// Several logs as one: counts are summed, `worst_consecutive` is the worst of any.
+    pub fn merge(logs: &[Hlog]) -> Summary {
+        let mut summary = Summary::default();
+        let mut merged: BTreeMap<&str, (Histogram<u64>, f64)> = BTreeMap::new();
+        for log in logs {
+            for (tag, histogram) in &log.stages {
+                let (sum, seconds) = merged.entry(tag).or_insert_with(|| (self::histogram(), 0.0));
+                // Only counts at values beyond our bounds could fail, and reading clamped those already.
+                let _ = sum.add(histogram);
+                *seconds += log.seconds.get(tag).copied().unwrap_or_default();
+            }
+            let deadline = &mut summary.deadline;
+            deadline.batches += log.deadline.batches;
+            deadline.misses += log.deadline.misses;
+            deadline.worst_consecutive = deadline.worst_consecutive.max(log.deadline.worst_consecutive);
+            deadline.unexplained_misses += log.deadline.unexplained_misses;
+            deadline.skipped_joint_steps += log.deadline.skipped_joint_steps;
+            for (reason, count) in &log.drops {
+                *summary.drops.entry(reason.clone()).or_default() += count;
+            }
+        }
+        for (tag, (histogram, seconds)) in merged {
+            let interval_ns = (seconds * 1e9 / histogram.len().max(1) as f64) as u64;
+            let correct = tag == Stage::ArrivalToTorque.name() && interval_ns > 0;
+            let corrected = correct.then(|| corrected(&histogram, interval_ns));
+            summary.stages.insert(tag.into(), StageSummary { raw: Percentiles::of(&histogram), corrected });
+        }
+        summary
+    }
+}

@@ -1,0 +1,438 @@
+//! What a real-time thread asks of Linux, and what it was granted. The only `unsafe` outside of `learn/kernel`.
+//!
+//! Contract: [`prepare`] and the functions beside it are called by a thread about itself, at start-up, and may allocate;
+//! [`thread_cpu_ns`] and [`allocations`] are called by the pinned thread while it runs and do not. [`CountingAllocator`] is
+//! for a binary (or a test) to install as its global allocator.
+
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+
+use serde::Serialize;
+
+use crate::config::Config;
+
+/// One thing that was asked of the system, and its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Grant {
+    /// The configuration does not ask for it.
+    NotAsked,
+    /// Granted, with the value in effect.
+    Granted(String),
+    /// Granted in part or not at all.
+    Refused {
+        /// What was asked for.
+        asked: String,
+        /// The system's words.
+        why: String,
+        /// What to do about it.
+        remedy: String,
+    },
+}
+
+impl Grant {
+    /// Whether something that was asked for was not granted.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Grant::Refused { .. })
+    }
+
+    fn from(result: io::Result<()>, asked: String, remedy: impl Into<String>) -> Grant {
+        match result {
+            Ok(()) => Grant::Granted(asked),
+            Err(why) => Grant::Refused { asked, why: why.to_string(), remedy: remedy.into() },
+        }
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Grant::NotAsked => write!(f, "not asked for"),
+            Grant::Granted(what) => write!(f, "{what}"),
+            Grant::Refused { asked, why, remedy } => write!(f, "{asked} was NOT granted ({why}); {remedy}"),
+        }
+    }
+}
+
+/// What the pinned thread was granted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Grants {
+    /// `cpu_affinity`.
+    pub affinity: Grant,
+    /// `thread_priority`.
+    pub priority: Grant,
+    /// `lock_memory`.
+    pub memory: Grant,
+    /// The CPUs on which the thread may now run.
+    pub cpus: Vec<usize>,
+    /// The CPUs that the kernel isolates; without one, the thread shares its CPU with whatever else runs.
+    pub isolated: Vec<usize>,
+}
+
+impl Grants {
+    /// Whether everything that was asked for was granted.
+    pub fn complete(&self) -> bool {
+        self.refusals().next().is_none()
+    }
+
+    /// What was not granted, each with its remedy.
+    pub fn refusals(&self) -> impl Iterator<Item = &Grant> {
+        [&self.affinity, &self.priority, &self.memory].into_iter().filter(|grant| grant.is_refused())
+    }
+}
+
+impl fmt::Display for Grants {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "affinity: {}; priority: {}; memory: {}", self.affinity, self.priority, self.memory)?;
+        if self.isolated.is_empty() {
+            write!(f, "; no CPU is isolated (kernel parameter isolcpus=): others may share this one")?;
+        }
+        Ok(())
+    }
+}
+
+/// Asks for the calling thread what `cpu_affinity`, `thread_priority` and `lock_memory` say, and faults its stack in.
+///
+/// Memory is locked for the whole process, so call it once the large allocations are made. Nothing here fails: what was
+/// not granted stands in the answer.
+pub fn prepare(config: &Config) -> Grants {
+    let isolated = isolated_cpus();
+    let wanted = wanted_cpus(config, &isolated);
+    let affinity = if wanted.is_empty() {
+        Grant::NotAsked
+    } else {
+        Grant::from(
+            set_affinity(&wanted),
+            format!("CPU {}", list(&wanted)),
+            format!(
+                "set cpu_affinity to CPUs that this process may use ({}), or widen its cpuset (taskset, systemd's \
+                 CPUAffinity=, docker's --cpuset-cpus)",
+                list(&allowed_cpus())
+            ),
+        )
+    };
+    let priority = match config.thread_priority {
+        0 => Grant::NotAsked,
+        priority => Grant::from(
+            set_fifo(priority as i32),
+            format!("SCHED_FIFO {priority}"),
+            format!(
+                "add `@realtime - rtprio {priority}` to /etc/security/limits.d/ and log in again as a member of that group, or \
+                 give the binary CAP_SYS_NICE (setcap cap_sys_nice=ep), or docker's --ulimit rtprio={priority}"
+            ),
+        ),
+    };
+    let memory = if config.lock_memory { lock_memory() } else { Grant::NotAsked };
+    prefault_stack();
+    Grants { affinity, priority, memory, cpus: allowed_cpus(), isolated }
+}
+
+/// `cpu_affinity`, or else the first isolated CPU, or else the last one allowed.
+fn wanted_cpus(config: &Config, isolated: &[usize]) -> Vec<usize> {
+    if !config.cpu_affinity.is_empty() {
+        return config.cpu_affinity.iter().map(|&cpu| cpu as usize).collect();
+    }
+    isolated.first().copied().or_else(|| allowed_cpus().last().copied()).into_iter().collect()
+}
+
+/// The CPUs on which the calling thread may run, ascending.
+pub fn allowed_cpus() -> Vec<usize> {
+    // SAFETY: cpu_set_t is plain bits, for which all zero is valid.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is writable and of the size that is passed along; 0 names the calling thread.
+    if unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &mut set) } != 0 {
+        return vec![];
+    }
+    // SAFETY: the index stays below CPU_SETSIZE.
+    (0..libc::CPU_SETSIZE as usize).filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect()
+}
+
+/// Confines the calling thread to these CPUs.
+///
+/// # Errors
+/// The system's, or `InvalidInput` for a CPU beyond what the kernel's call can name.
+pub fn set_affinity(cpus: &[usize]) -> io::Result<()> {
+    // SAFETY: cpu_set_t is plain bits, for which all zero is valid.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    for &cpu in cpus {
+        if cpu >= libc::CPU_SETSIZE as usize {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("there is no CPU {cpu}")));
+        }
+        // SAFETY: the index is below CPU_SETSIZE.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
+    }
+    // SAFETY: `set` is of the size that is passed along; 0 names the calling thread.
+    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set) })
+}
+
+/// Puts the calling thread under SCHED_FIFO; 0 puts it back under SCHED_OTHER.
+///
+/// # Errors
+/// The system's: EPERM without CAP_SYS_NICE or a sufficient RLIMIT_RTPRIO.
+pub fn set_fifo(priority: i32) -> io::Result<()> {
+    let policy = if priority > 0 { libc::SCHED_FIFO } else { libc::SCHED_OTHER };
+    let param = libc::sched_param { sched_priority: priority };
+    // SAFETY: `param` is a valid sched_param; 0 names the calling thread.
+    check(unsafe { libc::sched_setscheduler(0, policy, &param) })
+}
+
+/// Locks the process's present and future memory.
+///
+/// Where RLIMIT_MEMLOCK is finite, only the present memory is locked: with MCL_FUTURE, a later allocation beyond the limit
+/// would fail, which is worse than a page fault.
+pub fn lock_memory() -> Grant {
+    let remedy = "add `@realtime - memlock unlimited` to /etc/security/limits.d/ and log in again as a member of that group, or \
+                  give the binary CAP_IPC_LOCK, or docker's --ulimit memlock=-1";
+    let both = libc::MCL_CURRENT | libc::MCL_FUTURE;
+    let (flags, asked) = if may_lock_everything() {
+        (both, "all memory locked, present and future")
+    } else {
+        (libc::MCL_CURRENT, "present memory locked (RLIMIT_MEMLOCK is finite)")
+    };
+    // SAFETY: mlockall takes flags only and changes no memory's contents.
+    Grant::from(check(unsafe { libc::mlockall(flags) }), asked.to_string(), remedy)
+}
+
+/// Undoes [`lock_memory`].
+pub fn unlock_memory() {
+    // SAFETY: munlockall takes nothing and changes no memory's contents.
+    unsafe { libc::munlockall() };
+}
+
+/// Whether no limit stands in the way of locking whatever will be allocated (an unlimited RLIMIT_MEMLOCK, raised to its
+/// hard limit first, or CAP_IPC_LOCK).
+fn may_lock_everything() -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a writable rlimit.
+    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) } == 0 && limit.rlim_cur < limit.rlim_max {
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: `limit` is a valid rlimit; raising the soft limit to the hard one needs no privilege.
+        unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) };
+    }
+    limit.rlim_cur == libc::RLIM_INFINITY || has_capability(14)
+}
+
+/// Whether capability number `bit` is effective (14: CAP_IPC_LOCK, 23: CAP_SYS_NICE).
+fn has_capability(bit: u32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|set| set >> bit & 1 == 1)
+}
+
+/// The stack that [`prefault_stack`] touches, bytes; the pinned thread's own stack is larger.
+const PREFAULTED: usize = 512 * 1024;
+
+/// Touches the stack that the thread will use, so that no page of it is missing later.
+#[inline(never)]
+pub fn prefault_stack() {
+    let mut stack = [0u8; PREFAULTED];
+    for byte in stack.iter_mut().step_by(1024) {
+        *byte = std::hint::black_box(1);
+    }
+    std::hint::black_box(&stack);
+}
+
+/// The CPUs that the kernel keeps for threads that ask for them (`isolcpus=`).
+pub fn isolated_cpus() -> Vec<usize> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/isolated").unwrap_or_default();
+    parse_cpu_list(&text)
+}
+
+/// `0-2,5` as the kernel writes it; what is malformed is left out.
+fn parse_cpu_list(text: &str) -> Vec<usize> {
+    let mut cpus = vec![];
+    for part in text.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        if let (Ok(first), Ok(last)) = (first.parse::<usize>(), last.parse::<usize>()) {
+            cpus.extend(first..=last.min(libc::CPU_SETSIZE as usize));
+        }
+    }
+    cpus
+}
+
+fn list(cpus: &[usize]) -> String {
+    cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The CPU time that the calling thread has used, ns. A system call (CLOCK_THREAD_CPUTIME_ID is not in the vDSO): the
+/// pinned thread makes it twice per batch.
+pub fn thread_cpu_ns() -> i64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a writable timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+/// The kernel's number of the calling thread, for [`page_faults`].
+pub fn tid() -> i32 {
+    // SAFETY: gettid takes nothing and always succeeds.
+    unsafe { libc::gettid() }
+}
+
+/// Page faults of one thread since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PageFaults {
+    /// Served without the disk.
+    pub minor: u64,
+    /// Served from the disk.
+    pub major: u64,
+}
+
+/// The page faults of a thread of this process, read by another thread (housekeeping); `None` once it has ended.
+pub fn page_faults(tid: i32) -> Option<PageFaults> {
+    parse_page_faults(&std::fs::read_to_string(format!("/proc/self/task/{tid}/stat")).ok()?)
+}
+
+/// Fields 10 (minflt) and 12 (majflt) of proc_pid_stat(5); the name in parentheses may itself hold spaces and parentheses.
+fn parse_page_faults(stat: &str) -> Option<PageFaults> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(7);
+    let minor = fields.next()?.parse().ok()?;
+    let major = fields.nth(1)?.parse().ok()?;
+    Some(PageFaults { minor, major })
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What a thread has asked of the allocator.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Allocations {
+    /// Allocations and reallocations.
+    pub allocated: u64,
+    /// Frees.
+    pub freed: u64,
+}
+
+impl Allocations {
+    /// What was counted since `earlier`.
+    pub fn since(self, earlier: Allocations) -> Allocations {
+        Allocations {
+            allocated: self.allocated.wrapping_sub(earlier.allocated),
+            freed: self.freed.wrapping_sub(earlier.freed),
+        }
+    }
+}
+
+thread_local! {
+    // Const-initialised and without a destructor: reading it neither allocates nor registers anything.
+    static COUNTED: Cell<Allocations> = const { Cell::new(Allocations { allocated: 0, freed: 0 }) };
+}
+
+/// The system's allocator, which counts per thread. Install it with `#[global_allocator]` and every run can prove that
+/// the pinned thread allocates nothing.
+pub struct CountingAllocator;
+
+impl CountingAllocator {
+    /// Whether it is this program's global allocator.
+    pub fn is_installed() -> bool {
+        let before = allocations();
+        drop(std::hint::black_box(Box::new(0u8)));
+        allocations() != before
+    }
+
+    fn count(allocated: u64, freed: u64) {
+        // A thread that is being torn down has no counter any more: nothing is counted there.
+        let _ = COUNTED.try_with(|counted| {
+            let Allocations { allocated: a, freed: f } = counted.get();
+            counted.set(Allocations { allocated: a + allocated, freed: f + freed });
+        });
+    }
+}
+
+// SAFETY: every call is handed on to `System` unchanged; counting touches a thread-local cell only.
+unsafe impl GlobalAlloc for CountingAllocator {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CountingAllocator::count(1, 0);
+        // SAFETY: the caller's contract is System's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        CountingAllocator::count(1, 0);
+        // SAFETY: the caller's contract is System's.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        CountingAllocator::count(0, 1);
+        // SAFETY: the caller's contract is System's.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        CountingAllocator::count(1, 0);
+        // SAFETY: the caller's contract is System's.
+        unsafe { System.realloc(ptr, layout, new_size) }
+    }
+}
+
+/// What the calling thread has asked of the allocator, if [`CountingAllocator`] is installed; else zeros.
+pub fn allocations() -> Allocations {
+    COUNTED.try_with(Cell::get).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_lists_are_read_as_the_kernel_writes_them() {
+        assert_eq!(parse_cpu_list("0-2,5\n"), [0, 1, 2, 5]);
+        assert_eq!(parse_cpu_list("\n"), Vec::<usize>::new());
+        assert_eq!(parse_cpu_list("3,x-7,4-"), [3]);
+    }
+
+    #[test]
+    fn page_faults_are_found_behind_any_thread_name() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 123 9 45 8 0 0 0 0";
+        assert_eq!(parse_page_faults(stat), Some(PageFaults { minor: 123, major: 45 }));
+        assert_eq!(parse_page_faults("7 (x) S 1"), None);
+        assert!(page_faults(tid()).is_some());
+        assert_eq!(page_faults(-1), None);
+    }
+
+    #[test]
+    fn a_thread_can_be_confined_to_a_cpu_that_it_may_use_and_no_other() {
+        std::thread::spawn(|| {
+            let cpu = *allowed_cpus().last().unwrap();
+            set_affinity(&[cpu]).unwrap();
+            assert_eq!(allowed_cpus(), [cpu]);
+            assert!(set_affinity(&[1023]).is_err());
+            assert!(set_affinity(&[9999]).is_err());
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn a_refusal_says_what_was_asked_why_not_and_what_to_do() {
+        let config =
+            Config { cpu_affinity: vec![1023], thread_priority: 0, lock_memory: false, ..Config::default() };
+        let grants = std::thread::spawn(move || prepare(&config)).join().unwrap();
+        assert!(!grants.complete());
+        assert_eq!((&grants.priority, &grants.memory), (&Grant::NotAsked, &Grant::NotAsked));
+        let text = grants.to_string();
+        assert!(text.contains("CPU 1023 was NOT granted") && text.contains("cpu_affinity"), "{text}");
+    }
+
+    #[test]
+    fn cpu_time_advances_with_work() {
+        let before = thread_cpu_ns();
+        let mut x = 1u64;
+        while thread_cpu_ns() == before {
+            x = std::hint::black_box(x.wrapping_mul(3));
+        }
+        assert!(thread_cpu_ns() > before);
+    }
+
+    #[test]
+    fn without_the_counting_allocator_nothing_is_counted_and_that_is_known() {
+        assert!(!CountingAllocator::is_installed());
+        assert_eq!(allocations(), Allocations::default());
+    }
+}
