@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::Usage;
-use crate::config::{Config, Value};
+use crate::config::{self, Config, Value};
+use crate::ros::params;
 
 /// Where parameters come from.
 #[derive(clap::Args, Debug, Clone, Default)]
@@ -36,7 +37,7 @@ impl ParameterArgs {
     /// An unreadable or malformed parameter file.
     pub fn values(&self) -> anyhow::Result<BTreeMap<String, Value>> {
         let mut values = match &self.params_file {
-            Some(path) => crate::ros::params::read_file(path, "/metagd")?,
+            Some(path) => params::read_file(path, "/metagd")?,
             None => BTreeMap::new(),
         };
         values.extend(self.parameter.iter().cloned());
@@ -62,50 +63,11 @@ impl ParameterArgs {
     }
 }
 
-/// Parses `name:=value`, the value as YAML.
+/// Parses `name:=value`, the value as YAML, and checks it against the parameter table.
 fn assignment(text: &str) -> Result<(String, Value), String> {
-    let (name, value) = text.split_once(":=").ok_or("expected NAME:=VALUE")?;
-    let value =
-        value_of(value).ok_or_else(|| format!("`{value}` is no YAML scalar, nor an array of one type"))?;
-    crate::config::check(name, value)
-        .map(|value| (name.to_string(), value))
-        .map_err(|error| error.to_string())
-}
-
-/// A parameter's value from its YAML text.
-fn value_of(text: &str) -> Option<Value> {
-    use serde_json::Value as Yaml;
-    if text.trim().is_empty() {
-        return Some(Value::Text(String::new()));
-    }
-    let scalar = |yaml: &Yaml| match yaml {
-        Yaml::Bool(value) => Some(Value::Bool(*value)),
-        Yaml::Number(number) => number.as_i64().map(Value::Int).or_else(|| number.as_f64().map(Value::Float)),
-        Yaml::String(value) => Some(Value::Text(value.clone())),
-        _ => None,
-    };
-    let yaml: Yaml = serde_saphyr::from_str(text).ok()?;
-    let Yaml::Array(items) = &yaml else { return scalar(&yaml) };
-    let items = items.iter().map(scalar).collect::<Option<Vec<_>>>()?;
-    let ints: Option<Vec<i64>> =
-        items.iter().map(|item| if let Value::Int(v) = item { Some(*v) } else { None }).collect();
-    let floats = || {
-        items
-            .iter()
-            .map(|item| match item {
-                Value::Int(v) => Some(*v as f64),
-                Value::Float(v) => Some(*v),
-                _ => None,
-            })
-            .collect::<Option<Vec<f64>>>()
-    };
-    let texts = || {
-        items
-            .iter()
-            .map(|item| if let Value::Text(v) = item { Some(v.clone()) } else { None })
-            .collect::<Option<Vec<String>>>()
-    };
-    ints.map(Value::Ints).or_else(|| floats().map(Value::Floats)).or_else(|| texts().map(Value::Texts))
+    let (name, value) = params::parse_override(text).map_err(|error| error.to_string())?;
+    let value = config::check(&name, value).map_err(|error| error.to_string())?;
+    Ok((name, value))
 }
 
 #[cfg(test)]
@@ -138,7 +100,7 @@ mod tests {
             ("learner.rate", "NAME:=VALUE"),
             ("learner.rate:=fast", "double"),
             ("learner.rat:=1", "learner.rate"),
-            ("joints:=[a, [b]]", "array"),
+            ("joints:=[a, [b]]", "joints"),
         ] {
             let error = assignment(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
