@@ -25,6 +25,7 @@ mod sqlite_file;
 mod writer;
 
 use std::fmt;
+use std::io::{self, Read};
 use std::sync::Arc;
 
 pub use error::BagError;
@@ -118,4 +119,36 @@ pub struct RawMessage {
     pub publish_time_ns: i64,
     /// CDR with its four-byte encapsulation header: what goes over the wire.
     pub data: Vec<u8>,
+}
+
+/// What there is to say of one file of a bag.
+struct FileSummary {
+    /// The file's own numbers of its topics.
+    channels: Vec<(i64, Topic)>,
+    /// First and last log time, ns; `None` without messages.
+    range_ns: Option<(i64, i64)>,
+    /// What is unusual about the file.
+    note: Option<String>,
+}
+
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// The longest message that is believed once unpacked.
+const MAX_MESSAGE_BYTES: usize = 1 << 28;
+
+/// A message's CDR bytes, unpacked if the bag compresses each message. CDR begins with a zero and zstd does not, so
+/// that the bytes tell, even where metadata.yaml is lost.
+fn uncompressed(data: &[u8]) -> io::Result<Vec<u8>> {
+    if !data.starts_with(&ZSTD_MAGIC) {
+        return Ok(data.to_vec());
+    }
+    let size = zstd::bulk::Decompressor::upper_bound(data).unwrap_or(0).min(1 << 16);
+    let mut unpacked = Vec::with_capacity(size);
+    zstd::stream::read::Decoder::with_buffer(data)?
+        .take(MAX_MESSAGE_BYTES as u64 + 1)
+        .read_to_end(&mut unpacked)?;
+    if unpacked.len() > MAX_MESSAGE_BYTES {
+        return Err(io::Error::other(format!("it unpacks to more than {MAX_MESSAGE_BYTES} bytes")));
+    }
+    Ok(unpacked)
 }
