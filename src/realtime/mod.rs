@@ -27,7 +27,7 @@ pub use intake::{DropReason, Drops, Intake, IntakeError};
 
 pub use latency::{Hlog, LatencyError, LatencyLog, Stage, Summary, read_hlog};
 pub use limits::{Limits, LimitsError};
-pub use model::{Health, Model};
+pub use model::{Health, InverseDynamics, Model, ModelError};
 pub use pipeline::{BatchReport, Counters, Pipeline};
 
 pub use probe::Probe;
