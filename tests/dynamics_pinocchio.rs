@@ -1,5 +1,7 @@
 //! The rigid-body dynamics against Pinocchio (PyPI `pin`), an independent implementation, to 1e-9.
 
+#![allow(clippy::print_stderr)] // figures, and what was skipped
+
 use std::io::Write;
 use std::process::{Command, Stdio};
 

@@ -1,5 +1,7 @@
 //! The LWR's URDF and the classical learners against two recordings of a real KUKA LWR 4+.
 
+#![allow(clippy::print_stderr)] // figures, and what was skipped
+
 use std::cell::RefCell;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -202,10 +204,9 @@ fn accelerations_come_out_of_jittering_stamps() {
         if let (Some(one_sided), Some(centred)) = (estimator.one_sided(), estimator.centred()) {
             let middle = &rows[i - estimator.lag()];
             assert_eq!((middle.stamp_ns, middle.effort), (centred.stamp_ns, centred.effort));
-            for j in 0..JOINTS {
-                centred_error.push(centred.motion.qdd[j] - middle.motion.qdd[j]);
-                one_sided_error.push(one_sided[j] - row.motion.qdd[j]);
-            }
+            let difference = |a: PerJoint, b: PerJoint| (0..JOINTS).map(move |j| a[j] - b[j]);
+            centred_error.extend(difference(centred.motion.qdd, middle.motion.qdd));
+            one_sided_error.extend(difference(one_sided, row.motion.qdd));
         }
     }
     let size = rms(rows.iter().flat_map(|row| row.motion.qdd[..JOINTS].iter().copied()));
