@@ -70,10 +70,12 @@ fn assignment(name: &str, path: &Path) -> String {
 fn it_learns_from_a_live_robot_stops_cleanly_on_both_signals_and_goes_on_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().join("learnt.safetensors");
-    for (run, signal) in [rustix::process::Signal::TERM, rustix::process::Signal::INT].into_iter().enumerate() {
+    for (run, signal) in [rustix::process::Signal::TERM, rustix::process::Signal::INT].into_iter().enumerate()
+    {
         let domain = ros::dds::free_domain().unwrap();
         let run_dir = folder.path().join(format!("run{run}"));
-        let (save, load) = (assignment("checkpoint.save", &checkpoint), assignment("checkpoint.load", &checkpoint));
+        let (save, load) =
+            (assignment("checkpoint.save", &checkpoint), assignment("checkpoint.load", &checkpoint));
         let (urdf, run_dir_p) = (urdf(), assignment("run_dir", &run_dir));
         let mut args = vec!["node", "--json", "--urdf", &urdf, "-p", &save, "-p", &run_dir_p];
         if run > 0 {
@@ -104,8 +106,11 @@ fn it_learns_from_a_live_robot_stops_cleanly_on_both_signals_and_goes_on_where_i
         assert_eq!(printed["pinned_thread"]["non_finite"], 0, "{printed}");
         assert!(checkpoint.exists());
 
-        let latency =
-            Command::new(PROGRAM).args(["latency", "--json"]).arg(run_dir.join("latency.hlog")).output().unwrap();
+        let latency = Command::new(PROGRAM)
+            .args(["latency", "--json"])
+            .arg(run_dir.join("latency.hlog"))
+            .output()
+            .unwrap();
         let read: serde_json::Value = serde_json::from_slice(&latency.stdout).unwrap();
         assert_eq!(read["stages"]["predict"]["count"], printed["stages"]["predict"]["count"]);
         assert_eq!(read["deadline"]["batches"], printed["deadline"]["batches"]);
@@ -115,15 +120,14 @@ fn it_learns_from_a_live_robot_stops_cleanly_on_both_signals_and_goes_on_where_i
 #[test]
 fn a_panic_in_the_learner_ends_in_zero_torque_and_a_non_zero_exit() {
     let domain = ros::dds::free_domain().unwrap();
-    let options = NodeOptions {
-        domain_id: Some(domain),
-        network: Network::Loopback,
-        ..NodeOptions::new("witness")
-    };
+    let options =
+        NodeOptions { domain_id: Some(domain), network: Network::Loopback, ..NodeOptions::new("witness") };
     let mut witness = ros::open(&options, || 0).unwrap();
     let commands = Arc::new(Mutex::new(Vec::<Vec<f64>>::new()));
     let seen = commands.clone();
-    let keep = Box::new(move |message: &metagd::msg::Float64MultiArray, _| seen.lock().unwrap().push(message.data.clone()));
+    let keep = Box::new(move |message: &metagd::msg::Float64MultiArray, _| {
+        seen.lock().unwrap().push(message.data.clone())
+    });
     witness.subscribe_floats("/metagd/commands", Qos::DEFAULT, keep).unwrap();
     let stop = Stop::new();
     let listening = {
@@ -131,7 +135,10 @@ fn a_panic_in_the_learner_ends_in_zero_torque_and_a_non_zero_exit() {
         std::thread::spawn(move || witness.run(stop))
     };
 
-    let node = Process::start(domain, &["node", "--urdf", &urdf(), "--inject-panic", "2500", "-p", "limits.ramp:=0.1"]);
+    let node = Process::start(
+        domain,
+        &["node", "--urdf", &urdf(), "--inject-panic", "2500", "-p", "limits.ramp:=0.1"],
+    );
     let simulator = Process::start(domain, &["simulate", "--live", "--seconds", "6"]);
     let left = node.end();
     let log = text(&left.stderr);
@@ -154,7 +161,10 @@ fn what_is_wrong_with_the_parameters_is_said_with_its_place() {
     for (content, parts) in [
         ("/metagd:\n  ros__parameters:\n    deadlin: 5.0\n", ["params.yaml:3", "`deadlin`", "`deadline`"]),
         ("/**:\n  ros__parameters:\n    limits:\n      torque: 1.5\n", ["limits.torque", "1.5", "0 to 1"]),
-        ("/metagd:\n  ros__parameters:\n    urdf: /nowhere.urdf\n", ["/nowhere.urdf", "error", "No such file"]),
+        (
+            "/metagd:\n  ros__parameters:\n    urdf: /nowhere.urdf\n",
+            ["/nowhere.urdf", "error", "No such file"],
+        ),
         ("/metagd:\n  ros__parameters:\n    deadline: 5.0\n", ["urdf", "joints", "error"]),
     ] {
         std::fs::write(&file, content).unwrap();

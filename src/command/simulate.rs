@@ -283,7 +283,8 @@ fn commands_topic(args: &Args) -> String {
 
 /// In simulated milliseconds, on standard error.
 fn progress(session: &Session) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} {wide_bar} {percent} %, {eta} left").expect("a fixed template");
+    let style =
+        ProgressStyle::with_template("{msg} {wide_bar} {percent} %, {eta} left").expect("a fixed template");
     ProgressBar::new(session.total_ticks()).with_style(style)
 }
 
@@ -440,7 +441,9 @@ fn pace(
     interrupt: &Interrupt,
 ) -> Result<(Live, Duration)> {
     let mut live = Live::default();
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("the system clock is before 1970")?;
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .context("the system clock is before 1970")?;
     let mut messages = Messages::new(session.nominal().joint_names(), now.as_nanos() as i64);
     let progress = progress(session);
     let began = Instant::now();
@@ -485,7 +488,8 @@ fn tables(report: &Report) -> String {
     text += &table(&|score| score.tracking_rms_rad.iter().map(|rms| rms * 1e3).collect());
     text += "\nFeed-forward minus measured torque, RMS, Nm\n";
     text += &table(&|score| score.torque_rms_nm.clone());
-    text += &format!("\n{:.1} s simulated, {:.1} times real time", report.simulated_s, report.times_real_time);
+    text +=
+        &format!("\n{:.1} s simulated, {:.1} times real time", report.simulated_s, report.times_real_time);
     if let Some(bag) = &report.bag {
         text += &format!(", {} messages in {}", bag.messages, bag.path.display());
     }
