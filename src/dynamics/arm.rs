@@ -604,13 +604,237 @@ fn skew_squared(v: &Vector3<f64>) -> Matrix3<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::{Rng, RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+
+    const FLOOR: [f64; 3] = [0.0, 0.0, -9.81];
+
+    fn lwr() -> Arm {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/urdf/kuka_lwr.urdf");
+        Arm::from_urdf(path.as_ref(), &[], FLOOR).unwrap()
+    }
+
+    /// A revolute, a prismatic and a continuous joint with skew axes and rotated origins, and a fixed link between.
+    fn skew_arm() -> Arm {
+        let xml = r#"<robot name="skew">
+          <link name="base"/>
+          <joint name="turn" type="revolute"><parent link="base"/><child link="a"/>
+            <origin xyz="0.1 0.2 0.3" rpy="0.3 -0.5 0.7"/><axis xyz="1 2 -0.5"/>
+            <limit lower="-2" upper="2" velocity="1" effort="10"/></joint>
+          <link name="a"><inertial><origin xyz="0.02 0.05 0.1" rpy="0.1 0.2 0.3"/><mass value="3"/>
+            <inertia ixx="0.03" ixy="0.002" ixz="-0.001" iyy="0.025" iyz="0.003" izz="0.02"/></inertial></link>
+          <joint name="slide" type="prismatic"><parent link="a"/><child link="b"/>
+            <origin xyz="0 0.1 0.2" rpy="-1 0.4 0.2"/><axis xyz="0.3 0 1"/>
+            <limit lower="0" upper="0.4" velocity="0.5" effort="100"/></joint>
+          <link name="b"><inertial><origin xyz="0 0 0.1"/><mass value="2"/>
+            <inertia ixx="0.01" ixy="0" ixz="0" iyy="0.02" iyz="0" izz="0.015"/></inertial></link>
+          <joint name="bracket" type="fixed"><parent link="b"/><child link="c"/>
+            <origin xyz="0.1 0 0.05" rpy="0 1 0"/></joint>
+          <link name="c"><inertial><origin xyz="0.03 0 0"/><mass value="0.7"/>
+            <inertia ixx="0.001" ixy="0" ixz="0" iyy="0.002" iyz="0" izz="0.002"/></inertial></link>
+          <joint name="spin" type="continuous"><parent link="c"/><child link="d"/>
+            <origin xyz="0 0.05 0.1" rpy="0.5 0 -0.5"/><axis xyz="0 -1 1"/>
+            <limit velocity="3" effort="20"/></joint>
+          <link name="d"><inertial><origin xyz="0.01 0.04 0.06"/><mass value="1.2"/>
+            <inertia ixx="0.004" ixy="0" ixz="0" iyy="0.005" iyz="0.0005" izz="0.003"/></inertial></link>
+        </robot>"#;
+        Arm::from_urdf_str(xml, &[], [1.0, -3.0, -9.0]).unwrap().with_payload(0.4, [0.05, 0.0, 0.1])
+    }
+
+    fn arms() -> [Arm; 3] {
+        let mut wall = lwr();
+        wall.set_gravity([9.81, 0.0, 0.0]);
+        [wall, skew_arm(), lwr().with_payload(3.0, [0.02, -0.03, 0.1])]
+    }
+
+    fn random_motion(random: &mut impl Rng, joints: usize) -> Motion {
+        let mut motion = Motion::default();
+        for values in [&mut motion.q, &mut motion.qd, &mut motion.qdd] {
+            values[..joints].fill_with(|| random.random_range(-2.0..2.0));
+        }
+        motion
+    }
+
+    /// Runs `check` on random states of every arm.
+    fn everywhere(mut check: impl FnMut(&Arm, &Motion)) {
+        let mut random = ChaCha8Rng::seed_from_u64(11);
+        for arm in arms() {
+            for _ in 0..50 {
+                check(&arm, &random_motion(&mut random, arm.len()));
+            }
+        }
+    }
+
+    fn assert_near(a: &[f64], b: &[f64], tolerance: f64) {
+        for (a_value, b_value) in a.iter().zip(b) {
+            assert!((a_value - b_value).abs() <= tolerance, "{a:?}\n{b:?}");
+        }
+    }
 
     #[test]
-    fn the_lwr_loads_and_holds_itself_up() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/urdf/kuka_lwr.urdf");
-        let arm = Arm::from_urdf(path.as_ref(), &[], [0.0, 0.0, -9.81]).unwrap();
-        assert!(arm.inverse_dynamics(&Motion::default())[1].abs() < 0.1, "upright, it bears itself");
-        assert_eq!(arm.len(), 7);
-        assert_eq!(arm.flange_name(), "lwr_flange");
+    fn a_pendulum_bears_its_closed_form() {
+        let xml = r#"<robot name="pendulum"><link name="base"/>
+          <joint name="hinge" type="continuous"><parent link="base"/><child link="bob"/><axis xyz="0 1 0"/></joint>
+          <link name="bob"><inertial><origin xyz="0 0 -0.5"/><mass value="2"/>
+            <inertia ixx="0" ixy="0" ixz="0" iyy="0.1" iyz="0" izz="0"/></inertial></link></robot>"#;
+        let arm = Arm::from_urdf_str(xml, &[], FLOOR).unwrap();
+        let mut motion = Motion::default();
+        (motion.q[0], motion.qd[0], motion.qdd[0]) = (0.6, 3.0, 1.5);
+        let (m, l, i, g) = (2.0, 0.5, 0.1, 9.81);
+        let expected = (i + m * l * l) * 1.5 + m * g * l * f64::sin(0.6);
+        assert_near(&arm.inverse_dynamics(&motion)[..1], &[expected], 1e-12);
+        let energy = 0.5 * (i + m * l * l) * 9.0 - m * g * l * f64::cos(0.6);
+        assert_near(&[arm.energy(&motion.q, &motion.qd)], &[energy], 1e-12);
+        assert_eq!(arm.limits(0).upper, f64::INFINITY);
+        assert_eq!(arm.limits(0).effort, 0.0);
+        assert!(arm.notes().iter().any(|note| note.contains("effort")), "{:?}", arm.notes());
+    }
+
+    #[test]
+    fn a_slide_lifts_its_weight() {
+        let xml = r#"<robot name="lift"><link name="base"/>
+          <joint name="slide" type="prismatic"><parent link="base"/><child link="car"/><axis xyz="0 0 2"/>
+            <limit lower="0" upper="1" velocity="1" effort="50"/></joint>
+          <link name="car"><inertial><mass value="3"/>
+            <inertia ixx="1" ixy="0" ixz="0" iyy="1" iyz="0" izz="1"/></inertial></link></robot>"#;
+        let arm = Arm::from_urdf_str(xml, &[], FLOOR).unwrap();
+        let mut motion = Motion::default();
+        (motion.q[0], motion.qd[0], motion.qdd[0]) = (0.3, 1.0, 2.0);
+        assert_near(&arm.inverse_dynamics(&motion)[..1], &[3.0 * (9.81 + 2.0)], 1e-12);
+        assert_near(&[arm.energy(&motion.q, &motion.qd)], &[1.5 + 3.0 * 9.81 * 0.3], 1e-12);
+        assert_near(&[arm.flange_pose(&motion.q).translation.z], &[0.3], 1e-15);
+    }
+
+    #[test]
+    fn the_mass_matrix_and_the_bias_make_up_the_inverse_dynamics() {
+        everywhere(|arm, motion| {
+            let n = arm.len();
+            let matrix = arm.mass_matrix(&motion.q);
+            let bias = arm.inverse_dynamics(&Motion { qdd: [0.0; MAX_JOINTS], ..*motion });
+            let torques: PerJoint =
+                std::array::from_fn(|i| bias[i] + (0..n).map(|j| matrix[i][j] * motion.qdd[j]).sum::<f64>());
+            assert_near(&torques, &arm.inverse_dynamics(motion), 1e-11);
+            let square = nalgebra::DMatrix::from_fn(n, n, |i, j| matrix[i][j]);
+            assert_eq!(square, square.transpose());
+            assert!(square.symmetric_eigenvalues().min() > 0.0);
+        });
+    }
+
+    #[test]
+    fn forward_dynamics_undoes_inverse_dynamics() {
+        everywhere(|arm, motion| {
+            let torques = arm.inverse_dynamics(motion);
+            assert_near(&arm.forward_dynamics(&motion.q, &motion.qd, &torques), &motion.qdd, 1e-8);
+        });
+    }
+
+    #[test]
+    fn the_torques_power_is_the_energys_rate() {
+        everywhere(|arm, motion| {
+            let h = 1e-6;
+            let energy = |h: f64| {
+                let q = std::array::from_fn(|j| motion.q[j] + h * motion.qd[j] + 0.5 * h * h * motion.qdd[j]);
+                let qd = std::array::from_fn(|j| motion.qd[j] + h * motion.qdd[j]);
+                arm.energy(&q, &qd)
+            };
+            let rate = (energy(h) - energy(-h)) / (2.0 * h);
+            let torques = arm.inverse_dynamics(motion);
+            let power: f64 = torques.iter().zip(&motion.qd).map(|(tau, qd)| tau * qd).sum();
+            assert!((rate - power).abs() < 1e-6 * (1.0 + power.abs()), "{rate} {power}");
+        });
+    }
+
+    #[test]
+    fn the_regressor_times_the_parameters_is_the_inverse_dynamics() {
+        let mut y = Regressor::new(0);
+        everywhere(|arm, motion| {
+            if y.columns() != arm.len() * PARAMETERS_PER_LINK {
+                y = Regressor::new(arm.len());
+            }
+            arm.regressor(motion, &mut y);
+            let parameters = arm.inertial_parameters();
+            let torques: Vec<f64> =
+                (0..arm.len()).map(|j| y.row(j).iter().zip(&parameters).map(|(y, p)| y * p).sum()).collect();
+            assert_near(&torques, &arm.inverse_dynamics(motion), 1e-10);
+        });
+        assert!(y.row(99).is_empty());
+    }
+
+    #[test]
+    fn a_regressor_of_another_size_is_filled_as_far_as_it_goes() {
+        let arm = skew_arm();
+        let motion = random_motion(&mut ChaCha8Rng::seed_from_u64(1), 3);
+        let (mut fits, mut larger, mut smaller) = (Regressor::new(3), Regressor::new(5), Regressor::new(2));
+        arm.regressor(&motion, &mut fits);
+        arm.regressor(&motion, &mut larger);
+        arm.regressor(&motion, &mut smaller);
+        assert_eq!(larger.row(1)[..30], fits.row(1)[..30]);
+        assert_eq!(smaller.row(1), &fits.row(1)[..20]);
+        assert!(larger.row(4).iter().all(|value| *value == 0.0));
+    }
+
+    #[test]
+    fn on_the_wall_gravity_pulls_sideways() {
+        let mut arm = lwr();
+        let mut motion = Motion::default();
+        assert_near(&arm.inverse_dynamics(&motion)[..1], &[0.0], 1e-12);
+        // Stretched out along gravity's normal, the whole arm hangs on joint 2 and none of it on joint 1's axis...
+        arm.set_gravity([9.81, 0.0, 0.0]);
+        let sideways = arm.inverse_dynamics(&motion);
+        assert!(sideways[1].abs() > 40.0, "{sideways:?}");
+        // ... but bent over sideways its weight turns joint 1.
+        motion.q[0] = std::f64::consts::FRAC_PI_2;
+        motion.q[1] = std::f64::consts::FRAC_PI_2;
+        let bent = arm.inverse_dynamics(&motion);
+        assert!(bent[0].abs() > 40.0, "{bent:?}");
+    }
+
+    #[test]
+    fn a_payload_acts_at_the_flange_and_comes_off_again() {
+        let plain = lwr();
+        let mut motion = Motion::default();
+        motion.q[1] = std::f64::consts::FRAC_PI_2;
+        let mut loaded = plain.clone().with_payload(3.0, [0.0, 0.0, 0.1]);
+        let difference = loaded.inverse_dynamics(&motion)[1] - plain.inverse_dynamics(&motion)[1];
+        // Joint 2 turns about -y, so that +90 degrees stretch the arm along -x: 0.868 m to the flange, 0.1 m beyond.
+        let pose = loaded.flange_pose(&motion.q);
+        assert_near(&[pose.translation.x], &[-0.868], 1e-9);
+        assert_near(&[difference.abs()], &[3.0 * 9.81 * 0.968], 1e-9);
+        loaded.set_payload(0.0, [0.0; 3]);
+        assert_eq!(loaded.inverse_dynamics(&motion), plain.inverse_dynamics(&motion));
+    }
+
+    #[test]
+    fn changed_links_change_the_torques_and_keep_the_payload() {
+        let mut arm = lwr().with_payload(1.0, [0.0; 3]);
+        let before = arm.inertial_parameters();
+        arm.map_links(|_, link| link.mass *= 2.0);
+        let after = arm.inertial_parameters();
+        assert_near(&[after[0]], &[2.0 * before[0]], 1e-12);
+        assert_near(&[after[60]], &[2.0 * 0.65 + 1.0], 1e-12);
+    }
+
+    #[test]
+    fn an_impossible_inertia_gives_nan_rather_than_nonsense() {
+        let mut arm = skew_arm();
+        arm.map_links(|_, link| link.inertia *= -100.0);
+        let accelerations = arm.forward_dynamics(&[0.1; MAX_JOINTS], &[0.0; MAX_JOINTS], &[1.0; MAX_JOINTS]);
+        assert!(accelerations[..3].iter().all(|a| a.is_nan()), "{accelerations:?}");
+    }
+
+    #[test]
+    fn what_lies_past_the_last_joint_does_not_count() {
+        let arm = skew_arm();
+        let junk =
+            Motion { q: [f64::NAN; MAX_JOINTS], qd: [f64::NAN; MAX_JOINTS], qdd: [f64::NAN; MAX_JOINTS] };
+        let mut motion = random_motion(&mut ChaCha8Rng::seed_from_u64(2), 3);
+        let expected = arm.inverse_dynamics(&motion);
+        for (values, junk) in
+            [(&mut motion.q, &junk.q), (&mut motion.qd, &junk.qd), (&mut motion.qdd, &junk.qdd)]
+        {
+            values[3..].copy_from_slice(&junk[3..]);
+        }
+        assert_eq!(arm.inverse_dynamics(&motion), expected);
+        assert_eq!(expected[3..], [0.0; MAX_JOINTS - 3]);
     }
 }

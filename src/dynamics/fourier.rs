@@ -25,7 +25,7 @@ const FEATURES: usize = 200;
 const LENGTH_SCALE: f64 = 1.0;
 
 /// The prior variance of the function learnt, Nm².
-const PRIOR_VARIANCE: f64 = 25.0;
+const PRIOR_VARIANCE: f64 = 100.0;
 
 /// The scales of position (rad), velocity (rad/s) and acceleration (rad/s²).
 const INPUT_SCALES: [f64; 3] = [1.5, 0.5, 2.0];
@@ -160,5 +160,68 @@ impl FourierRls {
         let frequencies = &self.frequencies[feature * width..][..width];
         let angle: f64 = frequencies.iter().zip(inputs).map(|(frequency, input)| frequency * input).sum();
         (2.0 / FEATURES as f64).sqrt() * (angle + phase).cos()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One joint on a slow sine, and the torque of a pendulum with friction.
+    fn sample(t: f64) -> (Motion, PerJoint) {
+        let mut motion = Motion::default();
+        motion.q[0] = t.sin();
+        motion.qd[0] = t.cos();
+        motion.qdd[0] = -t.sin();
+        let mut effort = [0.0; MAX_JOINTS];
+        effort[0] = 5.0 * motion.q[0].sin() + 0.3 * motion.qd[0] + 0.5;
+        (motion, effort)
+    }
+
+    fn mean_square(rls: &FourierRls, range: std::ops::Range<usize>) -> f64 {
+        let count = range.len() as f64;
+        range.map(|i| sample(i as f64 * 0.01)).map(|(m, e)| (e[0] - rls.predict(&m)[0]).powi(2)).sum::<f64>()
+            / count
+    }
+
+    #[test]
+    fn a_torque_without_a_model_is_learnt() {
+        let mut rls = FourierRls::new(&Config::default(), None, 1);
+        let before = mean_square(&rls, 0..628);
+        for i in 0..6280 {
+            let (motion, effort) = sample(i as f64 * 0.01);
+            rls.observe(&motion, &effort);
+            if i % 10 == 9 {
+                rls.update();
+            }
+        }
+        let after = mean_square(&rls, 0..628);
+        assert!(after < before * 1e-2, "{before} -> {after}");
+    }
+
+    #[test]
+    fn the_same_seed_draws_the_same_features_and_another_others() {
+        let rls = |seed| FourierRls::new(&Config { seed, ..Config::default() }, None, 2);
+        assert_eq!(rls(1).frequencies, rls(1).frequencies);
+        assert_ne!(rls(1).frequencies, rls(2).frequencies);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_left_out() {
+        let mut rls = FourierRls::new(&Config::default(), None, 1);
+        let (motion, mut effort) = sample(0.3);
+        rls.observe(&motion, &effort);
+        rls.update();
+        let before = rls.predict(&motion);
+        effort[0] = f64::NAN;
+        rls.observe(&motion, &effort);
+        let mut wild = motion;
+        wild.qd[0] = f64::INFINITY;
+        rls.observe(&wild, &[1.0; MAX_JOINTS]);
+        wild.qd[0] = 1e308;
+        rls.observe(&wild, &[1e308; MAX_JOINTS]);
+        rls.observe(&wild, &[1e308; MAX_JOINTS]);
+        rls.update();
+        assert_eq!(rls.predict(&motion), before);
     }
 }

@@ -75,8 +75,8 @@ pub enum UrdfError {
         /// A link on the cycle or behind it.
         link: String,
     },
-    /// A number is infinite, not a number, or too large to compute with.
-    #[error("{what} is not finite")]
+    /// A number is infinite, not a number, or above 1e12.
+    #[error("{what} is not finite (or beyond 1e12)")]
     NotFinite {
         /// What it is, with the name of its link or joint.
         what: String,
@@ -218,7 +218,7 @@ impl Arm {
     /// # Errors
     /// [`UrdfError`], anything but [`UrdfError::InFile`] and [`UrdfError::Read`].
     pub fn from_urdf_str(xml: &str, joints: &[String], gravity: [f64; 3]) -> Result<Arm, UrdfError> {
-        if !gravity.iter().all(|g| g.is_finite()) {
+        if !finite(&gravity) {
             return Err(UrdfError::NotFinite { what: "gravity".into() });
         }
         let robot = parse(xml)?;
@@ -487,8 +487,9 @@ impl<'a> Tree<'a> {
     }
 }
 
+/// Whether all are finite, and small enough that what is computed from them is finite too.
 fn finite(values: &[f64]) -> bool {
-    values.iter().all(|value| value.is_finite())
+    values.iter().all(|value| value.abs() <= 1e12)
 }
 
 fn pose(pose: &Pose, what: impl Fn() -> String) -> Result<Isometry3<f64>, UrdfError> {
@@ -571,7 +572,7 @@ fn limits(joint: &Joint, notes: &mut Vec<String>) -> Result<JointLimits, UrdfErr
 fn inertia(given: &Inertial, link: &str, notes: &mut Vec<String>) -> Result<LinkInertia, UrdfError> {
     let mass = given.mass.value;
     let i = &given.inertia;
-    if !(mass.is_finite() && finite(&[i.ixx, i.ixy, i.ixz, i.iyy, i.iyz, i.izz])) {
+    if !finite(&[mass, i.ixx, i.ixy, i.ixz, i.iyy, i.iyz, i.izz]) {
         return Err(UrdfError::NotFinite { what: format!("the inertia of link `{link}`") });
     }
     if mass < 0.0 {
@@ -599,4 +600,240 @@ fn is_physical(inertia: &Matrix3<f64>) -> bool {
     let minor = |a: usize, b: usize| s[(a, a)] * s[(b, b)] - s[(a, b)] * s[(b, a)];
     let minors = [s[(0, 0)], s[(1, 1)], s[(2, 2)], minor(0, 1), minor(0, 2), minor(1, 2), s.determinant()];
     minors.iter().all(|minor| *minor >= -1e-12)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::Motion;
+    use proptest::prelude::*;
+
+    const FLOOR: [f64; 3] = [0.0, 0.0, -9.81];
+    const LWR: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/urdf/kuka_lwr.urdf"));
+
+    const BODY: &str = r#"<inertial><origin xyz="0.1 0 0.2"/><mass value="1"/>
+        <inertia ixx="0.01" ixy="0" ixz="0" iyy="0.01" iyz="0" izz="0.01"/></inertial>"#;
+
+    fn joint(name: &str, kind: &str, parent: &str, child: &str) -> String {
+        format!(
+            r#"<joint name="{name}" type="{kind}"><parent link="{parent}"/><child link="{child}"/>
+            <origin xyz="0 0 0.3" rpy="0.2 0 0"/><axis xyz="0 1 0"/>
+            <limit lower="-1" upper="1" velocity="1" effort="10"/></joint>"#
+        )
+    }
+
+    fn link(name: &str) -> String {
+        format!(r#"<link name="{name}">{BODY}</link>"#)
+    }
+
+    fn robot(parts: &[String]) -> String {
+        format!(r#"<robot name="r">{}</robot>"#, parts.concat())
+    }
+
+    /// Two joints `j1`, `j2`; on the flange a fixed hand with two fingers, the second a mimic of the first.
+    fn with_gripper() -> String {
+        let finger =
+            joint("f2", "prismatic", "hand", "finger2").replace("</joint>", r#"<mimic joint="f1"/></joint>"#);
+        robot(&[
+            link("base"),
+            joint("j1", "revolute", "base", "l1"),
+            link("l1"),
+            joint("j2", "revolute", "l1", "l2"),
+            link("l2"),
+            joint("mount", "fixed", "l2", "hand"),
+            link("hand"),
+            joint("f1", "prismatic", "hand", "finger1"),
+            link("finger1"),
+            finger,
+            link("finger2"),
+        ])
+    }
+
+    fn load(xml: &str, joints: &[&str]) -> Result<Arm, UrdfError> {
+        let joints: Vec<String> = joints.iter().map(|joint| joint.to_string()).collect();
+        Arm::from_urdf_str(xml, &joints, FLOOR)
+    }
+
+    fn refusal(xml: &str, joints: &[&str]) -> String {
+        load(xml, joints).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_lwr_is_as_its_data_sheet_has_it() {
+        let arm = load(LWR, &[]).unwrap();
+        let names = ["a1", "a2", "e1", "a3", "a4", "a5", "a6"].map(|name| format!("lwr_{name}_joint"));
+        assert_eq!(arm.joint_names(), names);
+        assert_eq!(arm.flange_name(), "lwr_flange");
+        assert!(arm.notes().is_empty(), "{:?}", arm.notes());
+        let height = arm.flange_pose(&Motion::default().q).translation.z;
+        assert!((height - 1.1785).abs() < 1e-12, "{height}");
+        let limits = arm.limits(5);
+        assert_eq!((limits.effort, arm.limits(0).effort), (38.0, 176.0));
+        assert!((limits.upper.to_degrees() - 120.0).abs() < 1e-6 && limits.lower == -limits.upper);
+        assert!((limits.velocity.to_degrees() - 184.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_gripper_on_the_named_chain_is_lumped_and_said() {
+        let arm = load(&with_gripper(), &["j1", "j2"]).unwrap();
+        assert_eq!(arm.joint_names(), ["j1", "j2"]);
+        assert_eq!(arm.flange_name(), "hand");
+        assert_eq!(arm.inertial_parameters()[10], 4.0, "link 2, the hand and both fingers");
+        assert!(arm.notes()[0].contains("`f1`") && arm.notes()[1].contains("`f2`"), "{:?}", arm.notes());
+
+        let fixed = with_gripper().replace("prismatic", "fixed");
+        let same = load(&fixed, &[]).unwrap();
+        assert_eq!(same.inertial_parameters(), arm.inertial_parameters());
+    }
+
+    #[test]
+    fn which_joints_are_the_arms_must_be_clear() {
+        let xml = with_gripper();
+        let error = refusal(&xml, &[]);
+        assert!(error.contains("branch") && error.contains("`joints`"), "{error}");
+        assert!(refusal(&xml, &["j2"]).contains("`j1` moves the arm"));
+        assert!(refusal(&xml, &["j2", "j1"]).ends_with("j1, j2"));
+        assert!(refusal(&xml, &["j1", "j2", "j2"]).ends_with("j1, j2"));
+        assert!(refusal(&xml, &["j1", "j2", "f1", "f2"]).contains("one chain"));
+        assert!(refusal(&xml, &["j1", "j2", "f2"]).contains("mimics joint `f1`"));
+        assert!(refusal(&xml, &["j1", "mount"]).contains("fixed"));
+        assert!(refusal(&xml, &["j1", "elbow"]).contains("j1, j2, f1, f2"));
+    }
+
+    #[test]
+    fn a_urdf_that_is_no_arm_is_refused_by_name() {
+        let base = || [link("base"), joint("j1", "revolute", "base", "l1"), link("l1")];
+        let plain = robot(&base());
+        assert!(load(&plain, &[]).is_ok());
+        for (from, to, expected) in [
+            ("xyz=\"0 1 0\"", "xyz=\"0 0 0\"", "`j1` has a zero axis"),
+            ("xyz=\"0 1 0\"", "xyz=\"0 nan 0\"", "axis of joint `j1` is not finite"),
+            ("rpy=\"0.2 0 0\"", "rpy=\"inf 0 0\"", "origin of joint `j1` is not finite"),
+            ("mass value=\"1\"", "mass value=\"-1\"", "link `l1` has the negative mass -1"),
+            ("mass value=\"1\"", "mass value=\"NaN\"", "inertia of link `l1` is not finite"),
+            ("mass value=\"1\"", "mass value=\"1e308\"", "inertia of link `l1` is not finite"),
+            ("mass value=\"1\"", "mass value=\"0\"", "link `l1`, which joint `j1` moves, has no mass"),
+            ("mass value=\"1\"", "mass value=\"heavy\"", "not a URDF"),
+            ("ixx=\"0.01\"", "ixx=\"inf\"", "inertia of link `l1` is not finite"),
+            ("lower=\"-1\"", "lower=\"2\"", "`j1` has impossible limits: lower 2 above upper 1"),
+            ("effort=\"10\"", "effort=\"-10\"", "`j1` has impossible limits"),
+            ("effort=\"10\"", "effort=\"nan\"", "limit of joint `j1` is not finite"),
+            ("child link=\"l1\"", "child link=\"l7\"", "`j1` refers to link `l7`"),
+            ("parent link=\"base\"", "parent link=\"l1\"", "several roots|cycle"),
+            ("revolute", "floating", "`j1` is floating"),
+            ("revolute", "planar", "`j1` is planar"),
+            ("revolute", "fixed", "no moving joint"),
+            ("name=\"l1\"", "name=\"base\"", "two links are named `base`"),
+            ("</robot>", "", "not a URDF"),
+            ("<robot", "<robot xmlns:xacro=\"x\"><xacro:macro/>", "xacro"),
+            ("<axis", "<mimic joint=\"j0\"/><axis", "`j1` mimics joint `j0`"),
+        ] {
+            assert!(plain.contains(from), "{from}");
+            let error = refusal(&plain.replace(from, to), &[]);
+            assert!(expected.split('|').any(|part| error.contains(part)), "{to}: {error}");
+        }
+        assert!(refusal("", &[]).contains("not a URDF"));
+        assert!(refusal("<robot/>", &[]).contains("no links"));
+        let twice = robot(&[base().concat(), joint("j2", "revolute", "base", "l1")]);
+        assert!(refusal(&twice, &[]).contains("both joint `j1` and joint `j2`"));
+        let same = robot(&[base().concat(), joint("j1", "revolute", "l1", "l2"), link("l2")]);
+        assert!(refusal(&same, &[]).contains("two joints are named `j1`"));
+        let ring = [joint("a", "revolute", "x", "y"), joint("b", "revolute", "y", "x"), link("x"), link("y")];
+        assert!(refusal(&robot(&ring), &[]).contains("cycle"));
+        assert!(refusal(&robot(&[base().concat(), ring.concat()]), &[]).contains("cycle"));
+    }
+
+    #[test]
+    fn sixteen_joints_load_and_seventeen_do_not() {
+        let chain = |n: usize| {
+            let parts = (0..n).map(|i| {
+                joint(&format!("j{i}"), "revolute", &format!("l{i}"), &format!("l{}", i + 1))
+                    + &link(&format!("l{}", i + 1))
+            });
+            robot(&std::iter::once(link("l0")).chain(parts).collect::<Vec<_>>())
+        };
+        assert_eq!(load(&chain(16), &[]).unwrap().len(), 16);
+        assert!(refusal(&chain(17), &[]).contains("17 moving joints"));
+    }
+
+    #[test]
+    fn an_inertia_that_no_body_has_is_noted() {
+        let base = [link("base"), joint("j1", "revolute", "base", "l1"), link("l1")];
+        let xml = robot(&base).replace("ixx=\"0.01\"", "ixx=\"0.03\"");
+        let notes = load(&xml, &[]).unwrap().notes().to_vec();
+        assert!(notes.len() == 1 && notes[0].contains("`l1`"), "{notes:?}");
+    }
+
+    #[test]
+    fn deep_nesting_and_abused_namespaces_are_errors() {
+        let deep = "<a>".repeat(200_000) + &"</a>".repeat(200_000);
+        assert!(refusal(&deep, &[]).contains("nested"));
+        assert_eq!(depth("<?xml?><!-- <a><b> --><r><l/><j><k></k></j></r>"), 3);
+        assert!(load(r#"<robot xmlns:a="b"><a:link xmlns:a="c"><b:x/></a:link></robot>"#, &[]).is_err());
+    }
+
+    #[test]
+    fn the_configuration_says_where_and_how() {
+        assert!(Arm::from_config(&Config::default()).unwrap().is_none());
+        let urdf = concat!(env!("CARGO_MANIFEST_DIR"), "/urdf/kuka_lwr.urdf").to_string();
+        let config = Config {
+            urdf,
+            gravity: vec![9.81, 0.0, 0.0],
+            payload_mass: 2.0,
+            payload_com: vec![0.0, 0.0, 0.1],
+            ..Config::default()
+        };
+        let arm = Arm::from_config(&config).unwrap().unwrap();
+        assert_eq!(arm.gravity(), [9.81, 0.0, 0.0]);
+        assert!((arm.inertial_parameters()[60] - 2.65).abs() < 1e-12);
+        let short = Config { gravity: vec![1.0], ..config.clone() };
+        assert!(Arm::from_config(&short).unwrap_err().to_string().contains("`gravity` needs 3"));
+        let absent = Config { urdf: "/nowhere/arm.urdf".into(), ..config };
+        let error = Arm::from_config(&absent).unwrap_err().to_string();
+        assert!(error.starts_with("/nowhere/arm.urdf: cannot read"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+
+        #[test]
+        fn a_mangled_urdf_never_panics(
+            cuts in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..40, "[ -~]{0,12}"), 1..6),
+        ) {
+            let mut text = if cuts.len() % 2 == 0 { LWR.to_string() } else { with_gripper() };
+            for (at, length, replacement) in &cuts {
+                let start = at.index(text.len());
+                let end = (start + length).min(text.len());
+                if text.is_char_boundary(start) && text.is_char_boundary(end) {
+                    text.replace_range(start..end, replacement);
+                }
+            }
+            if let Ok(arm) = Arm::from_urdf_str(&text, &[], FLOOR) {
+                let torques = arm.inverse_dynamics(&Motion::default());
+                prop_assert!(torques.iter().all(|torque| !torque.is_nan()));
+            }
+        }
+
+        #[test]
+        fn mangled_numbers_never_panic(
+            at in any::<prop::sample::Index>(),
+            number in prop_oneof![any::<f64>().prop_map(|v| v.to_string()), "-?[0-9.e]{1,6}", Just("nan".into())],
+        ) {
+            let parts: Vec<&str> = LWR.split('"').collect();
+            let which = 1 + 2 * at.index(parts.len() / 2);
+            let mangled: Vec<String> = parts
+                .iter()
+                .enumerate()
+                .map(|(i, part)| if i == which {
+                    part.split(' ').map(|_| number.as_str()).collect::<Vec<_>>().join(" ")
+                } else {
+                    part.to_string()
+                })
+                .collect();
+            if let Ok(arm) = Arm::from_urdf_str(&mangled.join("\""), &[], FLOOR) {
+                let zero = [0.0; MAX_JOINTS];
+                arm.forward_dynamics(&zero, &zero, &zero);
+            }
+        }
+    }
 }
