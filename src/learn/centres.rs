@@ -6,13 +6,16 @@
 use super::Real;
 use super::memory::{MemorySettings, Spacing};
 
+/// The narrowest Gaussians, in spacings: midway between narrower ones, activations would leave f32's range.
+const LEAST_WIDTH: f64 = 0.1;
+
 /// Gaussians `a_k(g) = exp(-(g - c_k)² / (2 sigma_k²))` over the range of a clipped gradient.
 #[derive(Clone, Debug)]
 pub(super) struct Centres<T> {
     /// `c_k`, ascending.
     centre: Vec<T>,
-    /// `-1 / (2 sigma_k²)`.
-    exponent: Vec<T>,
+    /// `2 sigma_k²`.
+    spread: Vec<T>,
     /// How to evaluate evenly spaced centres near the gradient only; without it all are evaluated.
     grid: Option<Grid<T>>,
 }
@@ -21,25 +24,26 @@ pub(super) struct Centres<T> {
 ///
 /// With `u = (g - c_i) / spacing` to the nearest centre `i`, and `s` the width in spacings,
 /// `a_(i+j) = exp(-u²/2s²) · exp(u/s²)^j · exp(-j²/2s²)`: two exponentials give all of them, and one is enough for the
-/// rate, where the first factor cancels.
+/// rate, where the first factor cancels. From one to the next it is a multiplication by `exp(u/s²) · exp(-(2j-1)/2s²)`,
+/// which unlike the powers stays in f32's range.
 #[derive(Clone, Debug)]
 struct Grid<T> {
     per_spacing: T,
     /// `1 / s²`.
     slope: T,
-    /// `exp(-j²/2s²)` for `j` in `1..=window`.
-    tails: Vec<T>,
+    /// `exp(-(2j-1)/2s²)` for `j` in `1..=window`.
+    ratios: Vec<T>,
 }
 
 impl<T: Real> Centres<T> {
     pub(super) fn new(settings: &MemorySettings) -> Self {
-        let MemorySettings { clip, width, .. } = *settings;
+        let clip = settings.clip;
+        let width = settings.width.max(LEAST_WIDTH);
         let (centre, sigma) = match settings.spacing {
             Spacing::Linear => {
                 let models = settings.models.max(2);
                 let spacing = 2.0 * clip / (models - 1) as f64;
-                let centre: Vec<f64> =
-                    (0..models).map(|k| -clip + 2.0 * clip * k as f64 / (models - 1) as f64).collect();
+                let centre = (0..models).map(|k| -clip + k as f64 * spacing).collect();
                 (centre, vec![width * spacing; models])
             }
             Spacing::Log => log_spaced(settings.models, clip, width),
@@ -48,15 +52,15 @@ impl<T: Real> Centres<T> {
             (Spacing::Linear, Some(window)) => Some(Grid {
                 per_spacing: T::of((centre.len() - 1) as f64 / (2.0 * clip)),
                 slope: T::of(1.0 / (width * width)),
-                tails: (1..=window.min(centre.len() - 1))
-                    .map(|j| T::of((-0.5 * (j as f64 / width).powi(2)).exp()))
+                ratios: (1..=window.min(centre.len() - 1))
+                    .map(|j| T::of((-0.5 * (2 * j - 1) as f64 / (width * width)).exp()))
                     .collect(),
             }),
             _ => None,
         };
         Centres {
             centre: centre.into_iter().map(T::of).collect(),
-            exponent: sigma.into_iter().map(|sigma| T::of(-0.5 / (sigma * sigma))).collect(),
+            spread: sigma.into_iter().map(|sigma| T::of(2.0 * sigma * sigma)).collect(),
             grid,
         }
     }
@@ -73,8 +77,8 @@ impl<T: Real> Centres<T> {
         let mut total = T::zero();
         match &self.grid {
             None => {
-                for ((&c, &e), &v) in self.centre.iter().zip(&self.exponent).zip(v) {
-                    let a = (e * (g - c) * (g - c)).exp();
+                for ((&c, &spread), &v) in self.centre.iter().zip(&self.spread).zip(v) {
+                    let a = gaussian(g - c, spread);
                     weighted += a * v;
                     total += a;
                 }
@@ -86,16 +90,16 @@ impl<T: Real> Centres<T> {
                 let (mut up, mut down) = (T::one(), T::one());
                 weighted = v[i];
                 total = T::one();
-                for (j, &tail) in (1..).zip(&grid.tails) {
-                    up *= above;
-                    down *= below;
+                for (j, &ratio) in (1..).zip(&grid.ratios) {
+                    up *= above * ratio;
+                    down *= below * ratio;
                     if let Some(&v) = v.get(i + j) {
-                        weighted += tail * up * v;
-                        total += tail * up;
+                        weighted += up * v;
+                        total += up;
                     }
                     if i >= j {
-                        weighted += tail * down * v[i - j];
-                        total += tail * down;
+                        weighted += down * v[i - j];
+                        total += down;
                     }
                 }
             }
@@ -108,8 +112,8 @@ impl<T: Real> Centres<T> {
     pub(super) fn accumulate(&self, g: T, h: T, sums: &mut [T]) {
         match &self.grid {
             None => {
-                for ((&c, &e), sum) in self.centre.iter().zip(&self.exponent).zip(sums) {
-                    *sum += (e * (g - c) * (g - c)).exp() * h;
+                for ((&c, &spread), sum) in self.centre.iter().zip(&self.spread).zip(sums) {
+                    *sum += gaussian(g - c, spread) * h;
                 }
             }
             Some(grid) => {
@@ -119,14 +123,14 @@ impl<T: Real> Centres<T> {
                 let below = above.recip();
                 let (mut up, mut down) = (middle, middle);
                 sums[i] += middle;
-                for (j, &tail) in (1..).zip(&grid.tails) {
-                    up *= above;
-                    down *= below;
+                for (j, &ratio) in (1..).zip(&grid.ratios) {
+                    up *= above * ratio;
+                    down *= below * ratio;
                     if let Some(sum) = sums.get_mut(i + j) {
-                        *sum += tail * up;
+                        *sum += up;
                     }
                     if i >= j {
-                        sums[i - j] += tail * down;
+                        sums[i - j] += down;
                     }
                 }
             }
@@ -142,6 +146,11 @@ impl<T: Real> Centres<T> {
         let i = steps.to_usize().unwrap_or(0).min(last);
         (i, (g - self.centre[i]) * grid.per_spacing)
     }
+}
+
+#[inline]
+fn gaussian<T: Real>(distance: T, spread: T) -> T {
+    (-(distance * distance) / spread).exp()
 }
 
 /// The authors' log-spaced option: 0 and `models / 2` centres on either side of it, geometrically from 1e-6 to `clip`.
@@ -160,4 +169,85 @@ fn log_spaced(models: usize, clip: f64, width: f64) -> (Vec<f64>, Vec<f64>) {
     let centre = positive.iter().rev().map(|c| -c).chain([0.0]).chain(positive.iter().copied()).collect();
     let sigma = inward.iter().rev().copied().chain([inward[0]]).chain(inward.iter().copied()).collect();
     (centre, sigma)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::learn::{MemoryOptimizer, Signal};
+    use proptest::prelude::*;
+
+    fn settings(models: usize, spacing: Spacing, width: f64, window: Option<usize>) -> MemorySettings {
+        let (rate, signal, optimizer) = (0.1, Signal::Product, MemoryOptimizer::Gd);
+        MemorySettings { models, spacing, width, clip: 2.0, rate, signal, optimizer, window }
+    }
+
+    #[test]
+    fn log_spaced_centres_lie_around_zero_with_their_own_widths() {
+        let (centre, sigma) = log_spaced(6, 1.0, 0.5);
+        let expected = [-1.0, -1e-3, -1e-6, 0.0, 1e-6, 1e-3, 1.0];
+        let widths = [0.999, 0.999e-3, 1e-6, 1e-6, 1e-6, 0.999e-3, 0.999];
+        for k in 0..7 {
+            assert!((centre[k] - expected[k]).abs() <= 1e-12, "{centre:?}");
+            assert!((sigma[k] / (0.5 * widths[k]) - 1.0).abs() < 1e-9, "{sigma:?}");
+        }
+        assert_eq!(log_spaced(2, 3.0, 0.5), (vec![-3.0, 0.0, 3.0], vec![1.5, 1.5, 1.5]));
+    }
+
+    #[test]
+    fn equal_rates_are_predicted_everywhere() {
+        for spacing in [Spacing::Linear, Spacing::Log] {
+            for window in [None, Some(3)] {
+                let centres = Centres::<f64>::new(&settings(20, spacing, 0.5, window));
+                let v = vec![0.25; centres.len()];
+                for g in [-2.0, -1.9, -1e-7, 0.0, 0.3, 2.0] {
+                    assert!((centres.rate(g, &v) - 0.25).abs() < 1e-15);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_narrowest_gaussians_stay_in_the_range_of_f32() {
+        for spacing in [Spacing::Linear, Spacing::Log] {
+            for width in [0.01, 0.1, 0.102, 0.15, 0.2] {
+                for window in [None, Some(5)] {
+                    let centres = Centres::<f32>::new(&settings(20, spacing, width, window));
+                    let v: Vec<f32> = (0..centres.len()).map(|k| 0.01 + 0.01 * k as f32).collect();
+                    let mut sums = vec![0.0; v.len()];
+                    for g in (0..=4000).map(|i| -2.0 + 1e-3 * i as f32) {
+                        let rate = centres.rate(g, &v);
+                        let range = v[0] * 0.99999..=v[v.len() - 1] * 1.00001;
+                        assert!(range.contains(&rate), "{rate} at {g}, width {width}");
+                        centres.accumulate(g, 1.0, &mut sums);
+                    }
+                    assert!(sums.iter().all(|sum| sum.is_finite()), "{sums:?}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        /// The window's cut is the only difference to the sum over all centres.
+        #[test]
+        fn the_windowed_form_agrees_with_all_gaussians(
+            g in -2.0f64..=2.0,
+            h in -1.0f64..=1.0,
+            width in prop_oneof![0.1f64..3.0, 0.1f64..0.15],
+            v in prop::collection::vec(1e-9f64..1.0, 20),
+        ) {
+            let windowed = settings(20, Spacing::Linear, width, None);
+            let wide = MemorySettings { optimizer: MemoryOptimizer::Adam, ..windowed }.windowed();
+            let full = Centres::<f64>::new(&windowed);
+            let cut = Centres::<f64>::new(&wide);
+            let (expected, rate) = (full.rate(g, &v), cut.rate(g, &v));
+            prop_assert!((rate - expected).abs() < 1e-12 + 1e-9 * expected, "{} {}", rate, expected);
+            let (mut all, mut near) = (vec![0.0; 20], vec![0.0; 20]);
+            full.accumulate(g, h, &mut all);
+            cut.accumulate(g, h, &mut near);
+            for (a, b) in all.iter().zip(&near) {
+                prop_assert!((a - b).abs() < 1e-12, "{} {}", a, b);
+            }
+        }
+    }
 }

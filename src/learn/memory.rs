@@ -52,7 +52,7 @@ pub struct MemorySettings {
     pub models: usize,
     /// How they are spaced.
     pub spacing: Spacing,
-    /// Width of each Gaussian, in distances between centres (the authors' `lm_scale`).
+    /// Width of each Gaussian, in distances between centres (the authors' `lm_scale`); below 0.1 it is taken as 0.1.
     pub width: f64,
     /// Gradients are clipped to `[-clip, clip]`, coordinate by coordinate.
     pub clip: f64,
@@ -167,7 +167,7 @@ impl<T: Real> Memory<T> {
             }
             MemoryOptimizer::Adam => {
                 self.steps = self.steps.saturating_add(1);
-                let rate = rate * bias_correction(self.steps);
+                let rate = T::of(corrected_rate(self.settings.rate, self.steps));
                 let moments = self.mean.iter_mut().zip(&mut self.square);
                 for ((v, &u), (m, s)) in self.rates.iter_mut().zip(&self.change).zip(moments) {
                     *v = bounded(*v + rate * adam(m, s, u));
@@ -213,7 +213,8 @@ pub(super) fn adam<T: Real>(m: &mut T, s: &mut T, gradient: T) -> T {
     *m / (s.sqrt() + T::of(EPSILON))
 }
 
-/// Adam's correction of the rate at its `steps`th step: `sqrt(1 - beta2^t) / (1 - beta1^t)`.
-pub(super) fn bias_correction<T: Real>(steps: i32) -> T {
-    T::of((1.0 - BETA2.powi(steps)).sqrt() / (1.0 - BETA1.powi(steps)))
+/// Adam's rate at its `steps`th step: `rate · sqrt(1 - beta2^t) / (1 - beta1^t)`.
+pub(super) fn corrected_rate(rate: f64, steps: i32) -> f64 {
+    let t = f64::from(steps);
+    rate * (1.0 - BETA2.powf(t)).sqrt() / (1.0 - BETA1.powf(t))
 }

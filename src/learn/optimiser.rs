@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::memory::{adam, bias_correction};
+use super::memory::{adam, corrected_rate};
 use super::real::all_finite;
 use super::{Memory, MemoryOptimizer, MemorySettings, Real, kernel};
 use crate::config::Config;
@@ -71,7 +71,7 @@ impl Update {
 #[derive(Clone, Debug)]
 pub struct Group<T> {
     base: Base,
-    rate: T,
+    rate: f64,
     clip: T,
     memory: Option<Memory<T>>,
     /// What the memory looks up: the clipped gradient (or Adam's clipped `m`) of this step and the one before.
@@ -92,7 +92,7 @@ impl<T: Real> Group<T> {
         let adam = if base == Base::Adam { zeros.clone() } else { Vec::new() };
         Group {
             base,
-            rate: T::of(rate),
+            rate,
             clip: T::of(clip),
             memory,
             feature: zeros.clone(),
@@ -125,7 +125,7 @@ impl<T: Real> Group<T> {
         debug_assert!(params.len() == self.feature.len() && gradient.len() == self.feature.len());
         let clip = self.clip;
         let clipped = |value: T| value.max(-clip).min(clip);
-        let mut correction = T::one();
+        let mut rate = self.rate;
         match self.base {
             Base::Gd => {
                 for (feature, &g) in self.feature.iter_mut().zip(gradient) {
@@ -136,7 +136,7 @@ impl<T: Real> Group<T> {
                 // Far beyond any gradient of use, but its square is still finite.
                 let bound = T::max_value().sqrt() * T::of(0.1);
                 self.steps = self.steps.saturating_add(1);
-                correction = bias_correction(self.steps);
+                rate = corrected_rate(rate, self.steps);
                 let moments = self.mean.iter_mut().zip(&mut self.square);
                 let out = self.feature.iter_mut().zip(&mut self.direction);
                 for (((feature, direction), (m, s)), &g) in out.zip(moments).zip(gradient) {
@@ -151,7 +151,7 @@ impl<T: Real> Group<T> {
                 memory.learn(&self.feature, &self.previous);
                 memory.descend(&self.feature, direction, params)
             }
-            None => kernel::descend_at(self.rate * correction, direction, params),
+            None => kernel::descend_at(T::of(rate), direction, params),
         };
         std::mem::swap(&mut self.feature, &mut self.previous);
         Update { finite: true, rate_sum: rate_sum.wide(), moved }
@@ -242,6 +242,337 @@ impl<T: Real> MetaGd<T> {
     pub fn copy_from(&mut self, other: &MetaGd<T>) {
         for (group, other) in self.groups_mut().zip(other.groups()) {
             group.copy_from(other);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LEARNERS;
+    use crate::learn::{MAX_RATE, MIN_RATE, Signal, Spacing};
+    use proptest::prelude::*;
+
+    const START: [f64; 2] = [1.5, -0.5];
+
+    fn loss<T: Real>(x: &[T]) -> f64 {
+        let (a, b) = (T::one() - x[0], x[1] - x[0] * x[0]);
+        (a * a + T::of(100.0) * b * b).wide()
+    }
+
+    fn gradient<T: Real>(x: &[T]) -> [T; 2] {
+        let b = x[1] - x[0] * x[0];
+        [T::of(-2.0) * (T::one() - x[0]) - T::of(400.0) * x[0] * b, T::of(200.0) * b]
+    }
+
+    fn settings(optimizer: MemoryOptimizer, window: Option<usize>) -> MemorySettings {
+        MemorySettings {
+            models: 100,
+            spacing: Spacing::Linear,
+            width: 0.5,
+            clip: 10.0,
+            rate: 1e-3,
+            signal: Signal::Product,
+            optimizer,
+            window,
+        }
+    }
+
+    /// The two coordinates as groups of their own, as the authors' test function has them.
+    fn rosenbrock<T: Real>(memory: Option<MemorySettings>) -> MetaGd<T> {
+        let group = || Group::new(Base::Gd, 1e-3, 10.0, memory.map(|m| Memory::new(&m, 1e-3)), 1);
+        MetaGd::new(vec![(0..1, group()), (1..2, group())])
+    }
+
+    struct Run<T> {
+        x: [T; 2],
+        losses: Vec<f64>,
+    }
+
+    fn run<T: Real>(optimiser: &mut MetaGd<T>, iterations: usize) -> Run<T> {
+        let mut x = START.map(T::of);
+        let mut losses = vec![loss(&x)];
+        for _ in 0..iterations {
+            let g = gradient(&x);
+            optimiser.step(&mut x, &g);
+            losses.push(loss(&x));
+        }
+        Run { x, losses }
+    }
+
+    #[track_caller]
+    fn near(value: f64, expected: f64, relative: f64) {
+        let error = ((value - expected) / expected).abs();
+        assert!(error <= relative, "{value:e} is not {expected:e}: off by {error:e}");
+    }
+
+    /// Ten decimals are given.
+    const PRINTED: f64 = 6e-11;
+
+    #[track_caller]
+    fn losses_are(run: &Run<f64>, expected: &[(usize, f64)]) {
+        for &(n, expected) in expected {
+            near(run.losses[n], expected, PRINTED);
+        }
+    }
+
+    #[test]
+    fn rosenbrock_gradient_descent() {
+        let run = run(&mut rosenbrock(None), 100);
+        losses_are(
+            &run,
+            &[
+                (0, 7.5650000000e+02),
+                (1, 7.3470430100e+02),
+                (5, 6.5172812500e+02),
+                (10, 5.5712000000e+02),
+                (20, 3.9610000000e+02),
+                (50, 1.0000000000e+02),
+                (100, 1.4353316213e-01),
+            ],
+        );
+    }
+
+    #[test]
+    fn rosenbrock_metagd_first_run() {
+        let mut optimiser = rosenbrock::<f64>(Some(settings(MemoryOptimizer::Gd, None)));
+        let first = run(&mut optimiser, 50);
+        losses_are(
+            &first,
+            &[
+                (0, 7.5650000000e+02),
+                (1, 7.3470430100e+02),
+                (5, 4.8891158246e+02),
+                (10, 9.7914016455e+01),
+                (20, 1.3815229461e-01),
+                (50, 1.2530815625e-01),
+            ],
+        );
+        near(first.x[0], 0.64637907643335, 1e-13);
+        near(first.x[1], 0.41619222316228, 1e-13);
+        let memories: Vec<_> = optimiser.groups().map(|g| g.memory().unwrap().rates()).collect();
+        // One unit of the last of the twelve decimals given.
+        near(memories[0].iter().sum(), 1.190919790519e-01, 1e-12);
+        near(memories[1].iter().sum(), 1.216204545816e-01, 1e-12);
+        near(memories[0][0], 3.2787297284e-03, PRINTED);
+        near(memories[0][49], 1.4031746534e-03, PRINTED);
+        near(memories[0][50], 9.9521252000e-04, PRINTED);
+
+        let hundred = run::<f64>(&mut rosenbrock(Some(settings(MemoryOptimizer::Gd, None))), 100);
+        assert!((0.08..0.10).contains(&hundred.losses[100]), "{}", hundred.losses[100]);
+    }
+
+    #[test]
+    fn rosenbrock_metagd_second_run_starts_with_what_the_first_learnt() {
+        let mut optimiser = rosenbrock::<f64>(Some(settings(MemoryOptimizer::Gd, None)));
+        run(&mut optimiser, 50);
+        optimiser.new_task();
+        let second = run(&mut optimiser, 20);
+        losses_are(
+            &second,
+            &[
+                (0, 7.5650000000e+02),
+                (1, 5.2612866778e+02),
+                (5, 2.4888699478e+01),
+                (10, 1.6145142864e-01),
+                (20, 1.4680394852e-01),
+            ],
+        );
+    }
+
+    #[test]
+    fn rosenbrock_memadam() {
+        let run = run(&mut rosenbrock(Some(settings(MemoryOptimizer::Adam, None))), 50);
+        losses_are(
+            &run,
+            &[
+                (0, 7.5650000000e+02),
+                (1, 7.3470430100e+02),
+                (5, 4.9979818673e+02),
+                (10, 9.9221870549e+01),
+                (20, 1.4061768793e-01),
+            ],
+        );
+        // At 50 the true value agrees with extended precision to 1e-8.
+        near(run.losses[50], 1.1507334259e-01, 1e-8);
+    }
+
+    #[test]
+    fn rosenbrock_rates_applied() {
+        for (optimizer, expected) in [
+            (MemoryOptimizer::Gd, [1e-3, 1.8966645848e-03, 2.7933291695e-03, 3.6899937543e-03]),
+            (MemoryOptimizer::Adam, [1e-3, 1.7441361926e-03, 2.6025982305e-03, 3.5122972025e-03]),
+        ] {
+            // Each coordinate by itself, since both are to have the same rates.
+            let mut groups: Vec<Group<f64>> = (0..2)
+                .map(|_| {
+                    let memory = Memory::new(&settings(optimizer, None), 1e-3);
+                    Group::new(Base::Gd, 1e-3, 10.0, Some(memory), 1)
+                })
+                .collect();
+            let mut x = START;
+            for expected in expected {
+                let g = gradient(&x);
+                for d in 0..2 {
+                    let update = groups[d].step(&mut x[d..=d], &g[d..=d]);
+                    near(update.mean_rate(), expected, PRINTED);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rosenbrock_in_f32_agrees_while_it_is_not_chaotic() {
+        for (optimizer, until) in [(MemoryOptimizer::Gd, 60), (MemoryOptimizer::Adam, 30)] {
+            let wide = run::<f64>(&mut rosenbrock(Some(settings(optimizer, None))), until);
+            for settings in [settings(optimizer, None), settings(optimizer, None).windowed()] {
+                let narrow = run::<f32>(&mut rosenbrock(Some(settings)), until);
+                for d in 0..2 {
+                    near(narrow.x[d].wide(), wide.x[d], 1e-5);
+                }
+                near(narrow.losses[until], wide.losses[until], 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn a_window_of_three_suits_metagd_and_memadam_needs_five() {
+        let off = |optimizer, window, n: usize| {
+            let full = run::<f64>(&mut rosenbrock(Some(settings(optimizer, None))), n);
+            let cut = run::<f64>(&mut rosenbrock(Some(settings(optimizer, window))), n);
+            (cut.losses[n] / full.losses[n] - 1.0).abs()
+        };
+        let three = off(MemoryOptimizer::Gd, Some(3), 30);
+        assert!(three < 5e-12, "{three:e}");
+        let adam_three = off(MemoryOptimizer::Adam, Some(3), 50);
+        assert!((5e-4..5e-3).contains(&adam_three), "{adam_three:e}");
+        let adam_five = off(MemoryOptimizer::Adam, Some(5), 50);
+        assert!(adam_five < 1e-5, "{adam_five:e}");
+        assert_eq!(settings(MemoryOptimizer::Gd, None).windowed().window, Some(3));
+        assert_eq!(settings(MemoryOptimizer::Adam, None).windowed().window, Some(5));
+    }
+
+    #[test]
+    fn every_learner_of_the_configuration_has_its_parts() {
+        let mut seen = vec![];
+        for name in LEARNERS {
+            let parsed = LearnerName::parse(name).unwrap_or_else(|| panic!("{name}"));
+            assert!(!seen.contains(&parsed), "{name} repeats another");
+            seen.push(parsed);
+        }
+        assert_eq!(LearnerName::parse("sgd"), None);
+    }
+
+    #[test]
+    fn adam_moves_by_the_rate_at_first_and_its_memory_sees_the_first_moment() {
+        let mut x = [0.0f64];
+        Group::new(Base::Adam, 0.01, 2.0, None, 1).step(&mut x, &[0.3]);
+        // 0.1 g / (sqrt(0.001) g) exceeds the clip; the correction is sqrt(0.001) / 0.1.
+        near(x[0], -0.01 * 2.0 * 0.001f64.sqrt() / 0.1, 1e-6);
+        // With a clip beyond it, the first step is the rate in the gradient's direction.
+        let mut x = [0.0f64];
+        Group::new(Base::Adam, 0.01, 5.0, None, 1).step(&mut x, &[0.3]);
+        near(x[0], -0.01, 1e-5);
+
+        let settings = MemorySettings { clip: 2.0, models: 20, ..settings(MemoryOptimizer::Gd, None) };
+        let mut group = Group::new(Base::Adam, 0.01, 2.0, Some(Memory::new(&settings, 0.01)), 1);
+        let mut x = [0.0f64];
+        group.step(&mut x, &[0.3]);
+        // Not corrected.
+        near(x[0], -0.01 * 2.0, 1e-6);
+        let before = group.memory().unwrap().clone();
+        group.step(&mut x, &[0.3]);
+        // m was 0.03, is 0.057; the memory learnt at 0.03 from their product.
+        let mut expected = before;
+        expected.learn(&[0.1 * 0.3 * 0.9 + 0.1 * 0.3], &[0.1 * 0.3]);
+        for (v, expected) in group.memory().unwrap().rates().iter().zip(expected.rates()) {
+            near(*v, *expected, 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_changes_no_group() {
+        let mut optimiser = rosenbrock::<f64>(Some(settings(MemoryOptimizer::Gd, None)));
+        let mut x = START;
+        optimiser.step(&mut x, &gradient(&START));
+        let before = (x, format!("{optimiser:?}"));
+        for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(optimiser.step(&mut x, &[1.0, bad]), Update::default());
+            assert_eq!((x, format!("{optimiser:?}")), before);
+        }
+    }
+
+    #[test]
+    fn a_copy_goes_on_exactly_as_the_original() {
+        for optimizer in [MemoryOptimizer::Gd, MemoryOptimizer::Momentum, MemoryOptimizer::Adam] {
+            for base in [Base::Gd, Base::Adam] {
+                let fresh = || {
+                    let memory = Memory::new(&settings(optimizer, Some(5)), 1e-3);
+                    Group::<f64>::new(base, 1e-3, 10.0, Some(memory), 2)
+                };
+                let (mut original, mut copy, mut x) = (fresh(), fresh(), START);
+                for _ in 0..7 {
+                    let g = gradient(&x);
+                    original.step(&mut x, &g);
+                }
+                copy.copy_from(&original);
+                let mut y = x;
+                for _ in 0..7 {
+                    let (g, h) = (gradient(&x), gradient(&y));
+                    original.step(&mut x, &g);
+                    copy.step(&mut y, &h);
+                }
+                assert_eq!(x, y);
+                assert_eq!(original.memory().unwrap().rates(), copy.memory().unwrap().rates());
+            }
+        }
+    }
+
+    fn any_learner() -> impl Strategy<Value = (Base, MemorySettings)> {
+        (
+            prop_oneof![Just(Base::Gd), Just(Base::Adam)],
+            prop_oneof![
+                Just(MemoryOptimizer::Gd),
+                Just(MemoryOptimizer::Momentum),
+                Just(MemoryOptimizer::Adam)
+            ],
+            prop_oneof![Just(Spacing::Linear), Just(Spacing::Log)],
+            prop_oneof![Just(Signal::Product), Just(Signal::Sign)],
+            2usize..60,
+            prop_oneof![0.1f64..10.0, 0.1f64..0.2],
+            prop_oneof![1e-3f64..3.0, Just(1e6)],
+            0.0f64..10.0,
+        )
+            .prop_map(|(base, optimizer, spacing, signal, models, width, clip, rate)| {
+                let settings =
+                    MemorySettings { models, spacing, width, clip, rate, signal, optimizer, window: None };
+                (base, settings.windowed())
+            })
+    }
+
+    fn any_gradient() -> impl Strategy<Value = f32> {
+        prop_oneof![6 => -3.0f32..3.0, 2 => any::<f32>(), 1 => Just(f32::NAN), 1 => Just(f32::MAX),
+            1 => Just(f32::INFINITY), 1 => Just(1e-40)]
+    }
+
+    proptest! {
+        #[test]
+        fn any_gradients_leave_rates_in_range_and_weights_finite(
+            (base, settings) in any_learner(),
+            gradients in prop::collection::vec(prop::array::uniform3(any_gradient()), 1..40),
+        ) {
+            let mut group =
+                Group::<f32>::new(base, 0.1, settings.clip, Some(Memory::new(&settings, 0.1)), 3);
+            let mut params = [0.5, -0.5, 0.0];
+            for gradient in gradients {
+                let update = group.step(&mut params, &gradient);
+                prop_assert_eq!(update.finite, gradient.iter().all(|g| g.is_finite()));
+                prop_assert!(params.iter().all(|p| p.is_finite()), "{:?}", params);
+                for &v in group.memory().unwrap().rates() {
+                    prop_assert!((MIN_RATE as f32..=MAX_RATE as f32).contains(&v), "{}", v);
+                }
+                prop_assert!(update.mean_rate() <= MAX_RATE * 1.0001, "{}", update.mean_rate());
+            }
         }
     }
 }
