@@ -1,5 +1,7 @@
 //! Bags and CSV as files: round trips, what is tolerated, and what each error says.
 
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -120,7 +122,7 @@ fn every_form_comes_back_in_every_way_of_opening_it() {
 #[test]
 fn split_files_are_read_in_order_with_and_without_metadata() {
     let folder = tempfile::tempdir().unwrap();
-    for (storage, compression) in FORMS {
+    for (storage, compression) in [FORMS[1], FORMS[2], FORMS[5]] {
         let path = folder.path().join(format!("{storage}-{compression:?}"));
         let split = Split { bytes: None, duration_ns: Some(10 * MS) };
         write(&path, storage, compression, split, &states(125));
@@ -534,7 +536,7 @@ fn a_file_that_is_cut_off_is_told_or_salvaged() {
         let path = folder.path().join(format!("{storage}-{compression:?}"));
         write(&path, storage, compression, Split::default(), &states(400));
         let whole = fs::read(only_file(&path)).unwrap();
-        let step = whole.len() / 61;
+        let step = whole.len() / 29;
         for length in (0..whole.len()).step_by(step.max(1)) {
             fs::write(&cut, &whole[..length]).unwrap();
             let text = |error: BagError| {
@@ -593,7 +595,7 @@ fn messages_before_a_cut_come_before_its_error() {
     let read: Vec<_> = reader.messages(&Filter::default()).unwrap().collect();
     assert_eq!(read.iter().filter(|message| message.is_ok()).count(), 18);
     let last = read.last().unwrap().as_ref().unwrap_err().to_string();
-    assert!(last.contains("truncated") && last.contains("18 messages"), "{last}");
+    assert!(last.contains("truncated") && last.contains("18 readable messages"), "{last}");
     let salvaged = reader.messages(&Filter { salvage: true, ..Filter::default() }).unwrap();
     assert_eq!(salvaged.filter(|message| message.is_ok()).count(), 18);
 
@@ -602,6 +604,57 @@ fn messages_before_a_cut_come_before_its_error() {
     let reader = BagReader::open(&path).unwrap();
     assert!(reader.notes()[0].contains("not closed"), "{:?}", reader.notes());
     assert_eq!(reader.messages(&Filter::default()).unwrap().filter(|m| m.is_ok()).count(), 19);
+}
+
+#[test]
+fn a_split_bag_whose_recorder_crashed_is_salvaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bag");
+    let split = Split { bytes: None, duration_ns: Some(10 * MS) };
+    write(&path, Storage::Mcap, Compression::ZstdChunk, split, &states(25));
+    fs::remove_file(path.join("metadata.yaml")).unwrap();
+    let last = path.join("bag_2.mcap");
+    let bytes = fs::read(&last).unwrap();
+    fs::write(&last, &bytes[..200]).unwrap();
+    let recording = open(&path).unwrap();
+    assert!(recording.notes()[0].contains("bag_2.mcap: no index: it is cut off"), "{:?}", recording.notes());
+    let read: Vec<_> = recording.rows().unwrap().collect();
+    assert_eq!(read.len(), 21);
+    assert!(matches!(&read[20], Err(BagError::Truncated { path, .. }) if *path == last));
+    let options = RecordingOptions { salvage: true, ..Default::default() };
+    assert_eq!(rows(&Recording::open(&path, &options).unwrap()).len(), 20);
+}
+
+#[test]
+fn what_a_crashed_recorder_left_in_the_journal_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bag");
+    write(&path, Storage::Sqlite3, Compression::None, Split::default(), &states(10));
+    let file = only_file(&path);
+    let recorder = rusqlite::Connection::open(&file).unwrap();
+    let mode = |name: &str| {
+        recorder.query_row(&format!("PRAGMA journal_mode={name}"), [], |row| row.get::<_, String>(0)).unwrap()
+    };
+    assert_eq!(mode("wal"), "wal");
+    recorder
+        .execute_batch(
+            "INSERT INTO messages(topic_id, timestamp, data) SELECT 1, 9000000000, data FROM messages",
+        )
+        .unwrap();
+    let crashed = folder.path().join("crashed_0.db3");
+    fs::copy(&file, &crashed).unwrap();
+    fs::copy(path.join("bag_0.db3-wal"), folder.path().join("crashed_0.db3-wal")).unwrap();
+    assert_eq!(rows(&open(&crashed).unwrap()).len(), 20);
+}
+
+#[test]
+fn readers_and_writers_may_move_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<BagReader>();
+    is_send::<BagWriter>();
+    is_send::<Recording>();
+    is_send::<metagd::bag::Messages>();
+    is_send::<metagd::bag::Rows>();
 }
 
 fn csv(content: &str) -> (tempfile::TempDir, PathBuf) {
@@ -726,7 +779,7 @@ fn read_to_the_end(path: &Path) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn damaged_bags_never_panic(

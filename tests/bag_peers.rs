@@ -1,5 +1,7 @@
 //! Bags against an independent peer: PyPI's `rosbags` reads what we write, and we read what it writes.
 
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
+
 use std::path::Path;
 use std::process::Command;
 

@@ -48,8 +48,8 @@ pub enum BagError {
     },
     /// The file ends too early.
     #[error(
-        "{}: truncated at byte {offset}, {messages} messages of this file could be read before; record or copy it \
-         again, or read what is left of it with salvage switched on",
+        "{}: truncated at byte {offset}, after {messages} readable messages; copy or record it again (of an MCAP \
+         file, salvaging reads what is left)",
         path.display()
     )]
     Truncated {

@@ -239,12 +239,12 @@ impl Contents {
         Ok(())
     }
 
-    fn into_summary(mut self, note: Option<String>) -> FileSummary {
+    fn into_summary(mut self, truncated_at: Option<u64>, note: Option<String>) -> FileSummary {
         for (id, topic) in &mut self.channels {
             topic.message_count = Some(self.counts.get(id).copied().unwrap_or(0));
         }
         let channels = self.channels.into_iter().map(|(id, topic)| (i64::from(id), topic)).collect();
-        FileSummary { channels, range_ns: self.range_ns, note }
+        FileSummary { channels, range_ns: self.range_ns, truncated_at, note }
     }
 }
 
@@ -252,7 +252,7 @@ impl Contents {
 pub(super) fn summarize(file: &Unpacked) -> Result<FileSummary, BagError> {
     let mut frames = Frames::open(file)?;
     if let Some(contents) = read_summary(&mut frames) {
-        return Ok(contents.into_summary(None));
+        return Ok(contents.into_summary(None, None));
     }
     scan(frames)
 }
@@ -301,6 +301,7 @@ fn scan(mut frames: Frames) -> Result<FileSummary, BagError> {
     frames.seek(mcap::MAGIC.len() as u64)?;
     let mut contents = Contents::default();
     let mut chunk = Vec::new();
+    let mut truncated_at = None;
     let ended = loop {
         let wanted = |opcode| matches!(opcode, op::SCHEMA | op::CHANNEL | op::MESSAGE | op::CHUNK);
         let opcode = match frames.next(wanted) {
@@ -313,10 +314,8 @@ fn scan(mut frames: Frames) -> Result<FileSummary, BagError> {
                 break Some("it was not closed by its recorder, but ends with a complete record".to_owned());
             }
             Err(BagError::Truncated { offset, .. }) => {
+                truncated_at = Some(offset);
                 let messages: u64 = contents.counts.values().sum();
-                if messages == 0 {
-                    return Err(BagError::Truncated { path: frames.shown, offset, messages: 0 });
-                }
                 break Some(format!("it is cut off at byte {offset}, after {messages} messages"));
             }
             Err(error) => return Err(error),
@@ -338,7 +337,7 @@ fn scan(mut frames: Frames) -> Result<FileSummary, BagError> {
         }
     };
     let note = ended.map(|how| format!("{}: no index: {how}", frames.shown.display()));
-    Ok(contents.into_summary(note))
+    Ok(contents.into_summary(truncated_at, note))
 }
 
 /// A message within the unpacked chunk.

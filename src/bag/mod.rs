@@ -127,6 +127,8 @@ struct FileSummary {
     channels: Vec<(i64, Topic)>,
     /// First and last log time, ns; `None` without messages.
     range_ns: Option<(i64, i64)>,
+    /// Where the file is cut off within a record.
+    truncated_at: Option<u64>,
     /// What is unusual about the file.
     note: Option<String>,
 }

@@ -26,6 +26,7 @@ struct BagFile {
     /// The file's own numbers of the bag's topics.
     channels: Vec<(i64, Arc<Topic>)>,
     range_ns: Option<(i64, i64)>,
+    truncated_at: Option<u64>,
 }
 
 /// A bag opened for reading.
@@ -77,7 +78,7 @@ impl BagReader {
                 };
                 channels.push((id, index));
             }
-            files.push((file, storage, channels, summary.range_ns));
+            files.push((file, storage, channels, summary.range_ns, summary.truncated_at));
         }
         if let Some(metadata) = &found.metadata {
             for topic in topics.iter_mut().filter(|topic| topic.message_count.is_none()) {
@@ -85,14 +86,20 @@ impl BagReader {
             }
         }
         let mut topics: Vec<_> = topics.into_iter().map(Arc::new).collect();
-        let files = files
+        let files: Vec<_> = files
             .into_iter()
-            .map(|(file, storage, channels, range_ns)| {
+            .map(|(file, storage, channels, range_ns, truncated_at)| {
                 let channels = channels.into_iter().map(|(id, index)| (id, Arc::clone(&topics[index])));
-                BagFile { file, storage, channels: channels.collect(), range_ns }
+                BagFile { file, storage, channels: channels.collect(), range_ns, truncated_at }
             })
             .collect();
         topics.sort_by(|a, b| a.name.cmp(&b.name));
+        let cut = files.iter().find_map(|file| Some((file, file.truncated_at?)));
+        if let Some((file, offset)) = cut
+            && files.iter().all(|file| file.range_ns.is_none())
+        {
+            return Err(BagError::Truncated { path: file.file.shown.clone(), offset, messages: 0 });
+        }
         Ok(BagReader { path: path.to_owned(), files, topics, notes })
     }
 
@@ -151,10 +158,13 @@ impl BagReader {
         for file in &self.files {
             let wanted: HashMap<_, _> =
                 file.channels.iter().filter(|(_, topic)| is_wanted(topic)).cloned().collect();
-            let Some((first_ns, last_ns)) = file.range_ns else { continue };
-            if wanted.is_empty() || last_ns < from_ns {
-                continue;
-            }
+            let is_cut = file.truncated_at.is_some() && !filter.salvage;
+            // A file that is cut off is read, if only to come to the error at its end.
+            let first_ns = match file.range_ns {
+                Some((first_ns, last_ns)) if is_cut || (!wanted.is_empty() && last_ns >= from_ns) => first_ns,
+                None if is_cut => i64::MAX,
+                _ => continue,
+            };
             let (storage, salvage, file) = (file.storage, filter.salvage, file.file.clone());
             waiting.push(Waiting { first_ns, storage, file, wanted, from_ns, salvage });
         }

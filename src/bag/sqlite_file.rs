@@ -49,7 +49,9 @@ fn check_length(file: &Unpacked) -> Result<(), BagError> {
         page => u64::from(page),
     };
     let count = u32::from_be_bytes([header[28], header[29], header[30], header[31]]);
-    if size < page * u64::from(count) { Err(truncated()) } else { Ok(()) }
+    // The page count counts only if the last writer knew of it.
+    let is_current = header[24..28] == header[92..96];
+    if is_current && size < page * u64::from(count) { Err(truncated()) } else { Ok(()) }
 }
 
 fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
@@ -126,7 +128,7 @@ fn summary(connection: &Connection, shown: &Path) -> Result<FileSummary, BagErro
         let count = number("SELECT COUNT(*) FROM messages").map_err(failed())?;
         topic.message_count = count.and_then(|count| u64::try_from(count).ok());
     }
-    Ok(FileSummary { channels, range_ns: first.zip(last), note: None })
+    Ok(FileSummary { channels, range_ns: first.zip(last), truncated_at: None, note: None })
 }
 
 /// The messages of the file in the order of their log times.

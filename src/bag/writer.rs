@@ -350,6 +350,7 @@ impl Current {
             }
             Container::Sqlite { connection, .. } => {
                 let add = || {
+                    begin(connection)?;
                     connection.execute(
                         "INSERT INTO topics VALUES (?, ?, ?, ?, ?, ?)",
                         (
@@ -392,9 +393,7 @@ impl Current {
             }
             Container::Sqlite { connection, uncommitted } => {
                 let mut insert = || {
-                    if *uncommitted == 0 {
-                        connection.execute_batch("BEGIN")?;
-                    }
+                    begin(connection)?;
                     connection
                         .prepare("INSERT INTO messages(topic_id, timestamp, data) VALUES (?, ?, ?)")?
                         .execute((topic as i64 + 1, log_ns, data))?;
@@ -428,15 +427,14 @@ impl Current {
                 let file = writer.into_inner().into_inner().map_err(io::IntoInnerError::into_error);
                 file.and_then(|file| file.sync_all()).map_err(BagError::io(&self.path))
             }
-            Container::Sqlite { connection, uncommitted } => {
+            Container::Sqlite { connection, .. } => {
                 let complete = || {
-                    if uncommitted > 0 {
-                        connection.execute_batch("COMMIT")?;
-                    }
+                    begin(&connection)?;
                     connection.execute(
                         "INSERT INTO metadata(metadata_version, metadata) VALUES (?, ?)",
                         (metadata::VERSION, information),
-                    )
+                    )?;
+                    connection.execute_batch("COMMIT")
                 };
                 complete().map_err(BagError::sqlite(&self.path))?;
                 connection.close().map_err(|(_, error)| BagError::sqlite(&self.path)(error))
@@ -445,8 +443,14 @@ impl Current {
     }
 }
 
+/// Begins a transaction if none is open.
+fn begin(connection: &Connection) -> rusqlite::Result<()> {
+    if connection.is_autocommit() { connection.execute_batch("BEGIN") } else { Ok(()) }
+}
+
 /// rosbag2's schema 4.
 const SCHEMA: &str = "
+    BEGIN;
     CREATE TABLE schema(schema_version INTEGER PRIMARY KEY, ros_distro TEXT NOT NULL);
     CREATE TABLE metadata(id INTEGER PRIMARY KEY, metadata_version INTEGER NOT NULL, metadata TEXT NOT NULL);
     CREATE TABLE topics(id INTEGER PRIMARY KEY, name TEXT NOT NULL, type TEXT NOT NULL,
@@ -457,6 +461,7 @@ const SCHEMA: &str = "
         data BLOB NOT NULL);
     CREATE INDEX timestamp_idx ON messages (timestamp ASC);
     INSERT INTO schema(schema_version, ros_distro) VALUES (4, '');
+    COMMIT;
 ";
 
 fn mcap_failed(path: &Path, error: mcap::McapError) -> BagError {
