@@ -119,7 +119,8 @@ fn persistence_figures_agree_with_a_count_by_hand() {
     });
     let mean = tau.iter().sum::<f64>() / n;
     let variance = tau.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / n;
-    let report = json(&["replay", &input, "--json", "--skip", "100", "--compare", "persistence,persistence-1"]);
+    let report =
+        json(&["replay", &input, "--json", "--skip", "100", "--compare", "persistence,persistence-1"]);
     for (learner, squared) in [("persistence-1", previous), ("persistence", batch)] {
         let mse = squared.iter().sum::<f64>() / n;
         let early = squared[..500].iter().sum::<f64>() / 500.0;

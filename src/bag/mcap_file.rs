@@ -57,6 +57,13 @@ impl Frames {
         self.reader.seek(SeekFrom::Start(offset)).map(|_| ()).map_err(BagError::io(&self.shown))
     }
 
+    fn ends_with_magic(&mut self) -> Result<bool, BagError> {
+        let mut end = [0; mcap::MAGIC.len()];
+        self.seek(self.size.saturating_sub(end.len() as u64))?;
+        self.reader.read_exact(&mut end).map_err(BagError::io(&self.shown))?;
+        Ok(end == *mcap::MAGIC)
+    }
+
     fn damaged(&self, what: impl std::fmt::Display) -> BagError {
         BagError::damaged(&self.shown, format!("record at byte {}: {what}", self.offset))
     }
@@ -297,7 +304,10 @@ fn scan(mut frames: Frames) -> Result<FileSummary, BagError> {
     let ended = loop {
         let wanted = |opcode| matches!(opcode, op::SCHEMA | op::CHANNEL | op::MESSAGE | op::CHUNK);
         let opcode = match frames.next(wanted) {
-            Ok(Some(op::DATA_END | op::FOOTER)) => break None,
+            Ok(Some(op::DATA_END | op::FOOTER)) if frames.ends_with_magic()? => break None,
+            Ok(Some(op::DATA_END | op::FOOTER)) => {
+                break Some("it is cut off behind the last message".to_owned());
+            }
             Ok(Some(opcode)) => opcode,
             Ok(None) => {
                 break Some("it was not closed by its recorder, but ends with a complete record".to_owned());

@@ -101,7 +101,8 @@ fn run_folder(named: Option<&Path>) -> Result<PathBuf> {
             PathBuf::from(format!("runs/demo-{}", now.as_secs()))
         }
     };
-    std::fs::create_dir_all(&path).with_context(|| format!("cannot make the run folder {}", path.display()))?;
+    std::fs::create_dir_all(&path)
+        .with_context(|| format!("cannot make the run folder {}", path.display()))?;
     Ok(path.canonicalize()?)
 }
 
@@ -131,7 +132,8 @@ impl Process {
     /// Waits for the simulator to end by itself, and for as long as the node lives.
     fn watch(&mut self, seconds: f64, node: &mut Process, interrupt: &Interrupt) -> Result<()> {
         let progress = indicatif::ProgressBar::new((seconds * 10.0) as u64).with_style(
-            indicatif::ProgressStyle::with_template("{bar:40} {elapsed} of about {msg}").expect("a fixed template"),
+            indicatif::ProgressStyle::with_template("{bar:40} {elapsed} of about {msg}")
+                .expect("a fixed template"),
         );
         progress.set_message(format!("{seconds:.0} s"));
         let started = Instant::now();
@@ -194,13 +196,18 @@ impl Drop for Process {
 fn figures(run: &Path) -> Result<Value> {
     let read = |name: &str| -> Result<Value> {
         let path = run.join(name);
-        let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         serde_json::from_str(&text).with_context(|| format!("{} is not what was expected", path.display()))
     };
     let (simulation, latency) = (read("simulation.json")?, read("latency.json")?);
     let of_mode = |mode: &str, figure: &str| {
         let scores = simulation["by_mode"].as_array().into_iter().flatten();
-        scores.filter(|score| score["mode"] == mode).map(|score| score[figure].clone()).next().unwrap_or(json!([]))
+        scores
+            .filter(|score| score["mode"] == mode)
+            .map(|score| score[figure].clone())
+            .next()
+            .unwrap_or(json!([]))
     };
     Ok(json!({
         "joints": simulation["joints"],
@@ -221,7 +228,8 @@ fn figures(run: &Path) -> Result<Value> {
 /// The same for people.
 fn tables(figures: &Value) -> Result<String> {
     let joints: Vec<String> = serde_json::from_value(figures["joints"].clone())?;
-    let header: Vec<String> = ["payload", "feed-forward"].map(String::from).into_iter().chain(short_names(&joints)).collect();
+    let header: Vec<String> =
+        ["payload", "feed-forward"].map(String::from).into_iter().chain(short_names(&joints)).collect();
     let scores: Vec<Value> = serde_json::from_value(figures["by_payload"].clone())?;
     let table = |figure: &str, factor: f64| {
         let mut table = Table::new(2, &header);
@@ -234,7 +242,8 @@ fn tables(figures: &Value) -> Result<String> {
         table.render()
     };
     let mean = |mode: &str| {
-        let values: Vec<f64> = serde_json::from_value(figures["tracking_rms_rad"][mode].clone()).unwrap_or_default();
+        let values: Vec<f64> =
+            serde_json::from_value(figures["tracking_rms_rad"][mode].clone()).unwrap_or_default();
         (values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64).sqrt() * 1e3
     };
     let (with, without, rigid_body) = (mean("with"), mean("without"), mean("rigid_body"));

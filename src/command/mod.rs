@@ -17,6 +17,7 @@ pub mod params;
 pub mod play;
 pub mod replay;
 pub mod signals;
+pub mod simulate;
 
 /// Online learning of a robot's inverse dynamics (MetaGD): feed-forward torques at 1 kHz.
 #[derive(clap::Parser, Debug)]
@@ -29,12 +30,22 @@ pub struct Cli {
 /// The subcommands.
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
+    /// Runs the main job on this computer: a simulated arm and the node, two processes on real DDS.
+    Demo(demo::Args),
+    /// Runs the ROS 2 node: learns from joint states, publishes feed-forward torques.
+    Node(node::Args),
+    /// Simulates the arm: live over ROS 2 as a stand-in for a robot, or into a bag.
+    Simulate(Box<simulate::Args>),
+    /// Publishes a bag over ROS 2 at its own rate.
+    Play(play::Args),
     /// Runs recordings (bags, CSV) through the learner as the robot would, and scores the torques it predicts.
     Replay(replay::Args),
     /// Prints the percentiles of latency logs; several files are merged.
     Latency(latency::Args),
     /// Says what this computer grants a real-time thread, and what to change.
     Doctor(doctor::Args),
+    /// Prints every parameter: name, type, default, range, unit, meaning.
+    Params(params::Args),
 }
 
 /// The command line was used wrongly: exit code 2.
@@ -45,6 +56,11 @@ pub struct Usage(pub String);
 /// Runs the parsed command line and reports failure on standard error.
 pub fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
+        Command::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Node(args) => node::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Simulate(args) => simulate::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Play(args) => play::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Params(args) => params::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Replay(args) => replay::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Latency(args) => latency::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args),

@@ -9,20 +9,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use super::fault::PanicAfter;
 use super::parameters::ParameterArgs;
 use super::signals::Interrupt;
 use crate::config::Config;
 use crate::dynamics::Arm;
-use crate::learn::{ArmLearner, checkpoint};
+use crate::learn::ArmLearner;
+use crate::learn::checkpoint::{self, Reload};
 use crate::msg::{Float64MultiArray, Header, JointState, Time};
 use crate::realtime::{
-    Command, CommandSender, DropReason, Intake, InverseDynamics, LatencyLog, Limits, MonotonicClock, Pipeline, Probe,
+    Command, CommandSender, DropReason, Intake, InverseDynamics, LatencyLog, MonotonicClock, Pipeline, Probe,
     Runtime, SampleSender, Status, Summary, TorqueReceiver, probe,
 };
-use crate::ros::{self, Arrival, Connection, Network, NodeOptions, Publisher, Qos, Stop, Subscription};
+use crate::ros::{self, Arrival, Connection, Publisher, Qos, Stop, Subscription};
 use crate::sample::Torque;
 
 /// Runs the ROS 2 node: learns from joint states, publishes feed-forward torques.
@@ -67,14 +68,13 @@ pub fn run(args: &Args) -> Result<()> {
     if joints.is_empty() {
         bail!("which arm? name its URDF (parameter `urdf`) or its `joints`");
     }
-    let efforts: Vec<f64> = arm.iter().flat_map(|arm| (0..arm.len()).map(|j| arm.limits(j).effort)).collect();
-    let limits = Limits::new(&config, joints.len(), &efforts)?;
+    let mut model = InverseDynamics::new(&config, arm, &joints)?;
+    let limits = model.limits(&config)?;
     if !limits.is_bounded() {
         bail!("no effort limit is known for every joint: give a URDF that has them, or `limits.effort` [Nm]");
     }
-    let mut model = InverseDynamics::new(&config, arm, &joints)?;
     if !config.load.is_empty() {
-        let reload = config.reload.parse()?;
+        let reload = Reload::parse(&config.reload).expect("checked with the parameters");
         checkpoint::load(Path::new(&config.load), model.learner_mut(), &config, &joints, reload)?;
         tracing::info!("loaded {} ({})", config.load, config.reload);
     }
@@ -82,7 +82,8 @@ pub fn run(args: &Args) -> Result<()> {
 
     let run_dir = (!config.run_dir.is_empty()).then(|| PathBuf::from(&config.run_dir));
     let mut log = LatencyLog::new(&config, run_dir.as_deref())?;
-    let pipeline = Pipeline::new(&config, PanicAfter::new(model, args.inject_panic), limits, MonotonicClock::new());
+    let pipeline =
+        Pipeline::new(&config, PanicAfter::new(model, args.inject_panic), limits, MonotonicClock::new());
     let runtime = Runtime::start(&config, pipeline)?;
     tracing::info!("real time: {}", runtime.grants());
     log.set_grants(runtime.grants());
@@ -160,7 +161,10 @@ pub fn run(args: &Args) -> Result<()> {
 
 /// Wires the topics to the intake and the intake to the pinned thread.
 fn subscribe(
-    connection: &mut dyn Connection, config: &Config, intake: Intake, sender: SampleSender<NodeModel>,
+    connection: &mut dyn Connection,
+    config: &Config,
+    intake: Intake,
+    sender: SampleSender<NodeModel>,
 ) -> Result<Vec<Subscription>> {
     // All callbacks run on the I/O thread, so the lock is never contended.
     let intake = Arc::new(Mutex::new(intake));
@@ -224,7 +228,10 @@ fn subscribe(
 
 /// Starts the publisher thread; it ends when the pinned thread has.
 fn publish(
-    connection: &mut dyn Connection, config: &Config, joints: &[String], torques: TorqueReceiver<NodeModel>,
+    connection: &mut dyn Connection,
+    config: &Config,
+    joints: &[String],
+    torques: TorqueReceiver<NodeModel>,
 ) -> Result<JoinHandle<Result<()>>> {
     let mut feedforward = match config.topic_feedforward.as_str() {
         "" => None,
@@ -234,7 +241,8 @@ fn publish(
         "" => None,
         topic => Some(connection.publish_floats(topic, Qos::COMMAND)?),
     };
-    let mut state = JointState { name: joints.to_vec(), effort: vec![0.0; joints.len()], ..JointState::default() };
+    let mut state =
+        JointState { name: joints.to_vec(), effort: vec![0.0; joints.len()], ..JointState::default() };
     let mut floats = Float64MultiArray { data: vec![0.0; joints.len()], ..Float64MultiArray::default() };
     let mut send = move |torque: &Torque| {
         let efforts = &torque.feedforward[..floats.data.len()];
@@ -286,7 +294,10 @@ struct Keeper<'a> {
 
 impl<'a> Keeper<'a> {
     fn new(
-        config: &'a Config, joints: &'a [String], commands: CommandSender<NodeModel>, spare: Box<ArmLearner>,
+        config: &'a Config,
+        joints: &'a [String],
+        commands: CommandSender<NodeModel>,
+        spare: Box<ArmLearner>,
     ) -> Keeper<'a> {
         let wanted = !config.save.is_empty() && config.save_interval > 0.0;
         let every = wanted.then(|| Duration::from_secs_f64(config.save_interval));

@@ -82,7 +82,8 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let stop = Stop::new();
     let stopping = stop.clone();
-    let listening = std::thread::Builder::new().name("ros-io".into()).spawn(move || connection.run(stopping))?;
+    let listening =
+        std::thread::Builder::new().name("ros-io".into()).spawn(move || connection.run(stopping))?;
     let until = Instant::now() + Duration::from_secs_f64(args.wait.clamp(0.0, 3600.0));
     for publisher in publishers.values() {
         publisher.wait_for_subscribers(1, until.saturating_duration_since(Instant::now()));

@@ -49,8 +49,12 @@ impl Covariance {
     /// Takes in one measurement along `h`. Returns P h and h' P h + R, of which the quotient is the gain; `None`, and
     /// nothing is changed, if the measurement is not finite or rounding has made the variance along it negative.
     pub(super) fn update(&mut self, h: &[f64], variance: f64) -> Option<(&[f64], f64)> {
-        for (ph, row) in self.ph.iter_mut().zip(self.p.chunks_exact(self.size)) {
-            *ph = row.iter().zip(h).map(|(p, h)| p * h).sum();
+        // By rows, for P is symmetric: sums over lanes rather than along them vectorise, and most of h is zero.
+        self.ph.fill(0.0);
+        for (h, row) in h.iter().zip(self.p.chunks_exact(self.size)).filter(|(h, _)| **h != 0.0) {
+            for (ph, p) in self.ph.iter_mut().zip(row) {
+                *ph += h * p;
+            }
         }
         let along: f64 = self.ph.iter().zip(h).map(|(ph, h)| ph * h).sum();
         let total = along + variance;

@@ -4,7 +4,7 @@
 
 use super::Learner;
 use crate::config::Config;
-use crate::realtime::{FakeClock, InverseDynamics, Limits, Pipeline};
+use crate::realtime::{FakeClock, InverseDynamics, Limits, Model, Pipeline};
 use crate::sample::{PerJoint, Sample};
 
 /// [`Pipeline`] around [`InverseDynamics`], every step taken.

@@ -211,3 +211,303 @@ impl ArmLearner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LEARNERS;
+    use proptest::prelude::*;
+
+    fn names(count: usize) -> Vec<String> {
+        (1..=count).map(|j| format!("joint_{j}")).collect()
+    }
+
+    fn motion(t: f64) -> Motion {
+        let mut motion = Motion::default();
+        for j in 0..MAX_JOINTS {
+            let (phase, w) = (0.7 * j as f64, 1.0 + 0.1 * j as f64);
+            motion.q[j] = (w * t + phase).sin();
+            motion.qd[j] = w * (w * t + phase).cos();
+            motion.qdd[j] = -w * w * (w * t + phase).sin();
+        }
+        motion
+    }
+
+    /// What the tests' rigid body says, and the torque measured: friction and an offset besides.
+    fn torques(motion: &Motion) -> (PerJoint, PerJoint) {
+        let (mut rigid_body, mut effort) = (PerJoint::default(), PerJoint::default());
+        for j in 0..MAX_JOINTS {
+            rigid_body[j] = 10.0 * motion.q[j].sin() + 2.0 * motion.qdd[j];
+            effort[j] = rigid_body[j] + 1.5 * (motion.qd[j] / 0.1).tanh() + 2.0;
+        }
+        (rigid_body, effort)
+    }
+
+    fn batch(joints: usize, capacity: usize, at: usize) -> Batch {
+        let mut batch = Batch::new(joints, capacity);
+        for i in 0..capacity {
+            let motion = motion(0.005 * (at * capacity + i) as f64);
+            let (rigid_body, effort) = torques(&motion);
+            batch.push(&motion, &effort, &rigid_body);
+        }
+        batch
+    }
+
+    /// Mean squared error before learning, over batches `from..to`, of joint 0.
+    fn stream(learner: &mut ArmLearner, config: &Config, from: usize, to: usize) -> (f64, f64) {
+        let (mut own, mut rigid_body) = (0.0, 0.0);
+        for at in from..to {
+            let report = learner.step(0, &batch(learner.joints(), config.batch, at));
+            assert!(report.finite);
+            own += report.loss_before / (to - from) as f64;
+            rigid_body += report.rigid_body_mse / (to - from) as f64;
+        }
+        (own, rigid_body)
+    }
+
+    #[test]
+    fn a_batch_holds_its_capacity_and_no_more() {
+        let mut batch = Batch::new(2, 2);
+        let row = |batch: &mut Batch, effort: f64| batch.push(&Motion::default(), &[effort; 16], &[1.0; 16]);
+        assert!(batch.is_empty() && !batch.is_full());
+        assert!(row(&mut batch, 1.0) && row(&mut batch, 4.0));
+        assert!(batch.is_full() && !row(&mut batch, 9.0));
+        assert_eq!(batch.len(), 2);
+        assert_eq!(batch.mean_effort()[..3], [2.5, 2.5, 0.0]);
+        assert_eq!(batch.mean_rigid_body()[..3], [1.0, 1.0, 0.0]);
+        batch.clear();
+        assert!(batch.is_empty());
+        assert_eq!(batch.mean_effort(), [0.0; 16]);
+    }
+
+    #[test]
+    fn every_learner_learns_in_both_presets() {
+        for preset in ["robot", "paper"] {
+            for learner in LEARNERS {
+                // Adam's first moments agree from step to step by construction: their memories must learn slowly.
+                let (rate, memory_rate) =
+                    if learner.starts_with("adam") { (1e-3, 1e-4) } else { (1e-2, 1e-3) };
+                let config = Config {
+                    learner: learner.to_string(),
+                    hidden: vec![20, 20],
+                    rate,
+                    memory_rate,
+                    integrator_gain: 0.0,
+                    ..Config::preset(preset)
+                };
+                let mut arm = ArmLearner::new(&config, &names(2)).unwrap();
+                let untrained = frozen_error(&mut arm.clone(), 200, 300);
+                stream(&mut arm, &config, 0, 200);
+                let learnt = stream(&mut arm, &config, 200, 300).0;
+                assert!(learnt < 0.7 * untrained, "{preset} {learner}: {learnt} of {untrained}");
+            }
+        }
+    }
+
+    /// Mean squared error without learning, over batches `from..to`, of joint 0.
+    fn frozen_error(learner: &mut ArmLearner, from: usize, to: usize) -> f64 {
+        let errors = (from..to).map(|at| {
+            let batch = batch(learner.joints(), 10, at);
+            let error = |(m, e, r): (&Motion, &PerJoint, &PerJoint)| e[0] - learner.predict_joint(0, m, r[0]);
+            batch.rows().map(error).map(|error| error * error).sum::<f64>() / 10.0
+        });
+        errors.sum::<f64>() / (to - from) as f64
+    }
+
+    #[test]
+    fn the_robot_preset_beats_the_rigid_body_and_reports_what_it_predicted() {
+        let config = Config::default();
+        let joints = names(3);
+        let mut arm = ArmLearner::new(&config, &joints).unwrap();
+        stream(&mut arm, &config, 0, 100);
+        let (own, rigid_body) = stream(&mut arm, &config, 100, 200);
+        assert!(own < 0.05 * rigid_body, "{own} of {rigid_body}");
+
+        let batch = batch(3, config.batch, 200);
+        let (mut expected, mut expected_rigid) = (0.0, 0.0);
+        for (motion, effort, rigid_body) in batch.rows() {
+            let mut out = [f64::NAN; MAX_JOINTS];
+            arm.predict(motion, rigid_body, &mut out);
+            assert_eq!(out[3..], [0.0; MAX_JOINTS - 3]);
+            assert_eq!(arm.predict_joint(1, motion, rigid_body[1]), out[1]);
+            expected += (effort[1] - out[1]).powi(2) / 10.0;
+            expected_rigid += (effort[1] - rigid_body[1]).powi(2) / 10.0;
+        }
+        let report = arm.step(1, &batch);
+        assert!((report.loss_before / expected - 1.0).abs() < 1e-6, "{report:?}, {expected}");
+        assert!((report.rigid_body_mse / expected_rigid - 1.0).abs() < 1e-9);
+        assert!(report.mean_rate > 0.0 && report.mean_rate <= 1.0);
+        assert!(report.live_units > 0.1 && report.live_units <= 1.0);
+    }
+
+    #[test]
+    fn the_integrator_takes_up_what_remains_before_or_after_the_update() {
+        for after_update in [false, true] {
+            let config =
+                Config { integrator_after_update: after_update, hidden: vec![8], ..Config::default() };
+            let mut arm = ArmLearner::new(&config, &names(1)).unwrap();
+            let mut expected = 0.0;
+            for at in 0..5 {
+                let batch = batch(1, 10, at);
+                let mut before = arm.clone();
+                arm.step(0, &batch);
+                let mut network = if after_update { arm.clone() } else { before.clone() };
+                let integrator = network.joint(0).unwrap().integrator();
+                let left = batch
+                    .rows()
+                    .map(|(motion, effort, rigid)| {
+                        effort[0] - (network.predict_joint(0, motion, rigid[0]) - integrator)
+                    })
+                    .sum::<f64>()
+                    / 10.0;
+                expected += 0.5 * (left - expected);
+                let now = arm.joint(0).unwrap().integrator();
+                assert!((now - expected).abs() < 1e-5, "{now} {expected}");
+                before.copy_from(&arm);
+            }
+            let off = Config { integrator_gain: 0.0, ..config };
+            let mut arm = ArmLearner::new(&off, &names(1)).unwrap();
+            arm.step(0, &batch(1, 10, 0));
+            assert_eq!(arm.joint(0).unwrap().integrator(), 0.0);
+        }
+    }
+
+    #[test]
+    fn without_the_residual_the_rigid_body_does_not_count() {
+        let config = Config { residual: false, ..Config::default() };
+        let mut arm = ArmLearner::new(&config, &names(1)).unwrap();
+        let at = motion(0.3);
+        assert_eq!(arm.predict_joint(0, &at, 0.0), arm.predict_joint(0, &at, 99.0));
+        let mut arm = ArmLearner::new(&Config::default(), &names(1)).unwrap();
+        let (without, with) = (arm.predict_joint(0, &at, 0.0), arm.predict_joint(0, &at, 99.0));
+        assert!((with - without - 99.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_batch_that_is_not_finite_is_refused_and_changes_nothing() {
+        let config = Config { hidden: vec![6], ..Config::default() };
+        let mut arm = ArmLearner::new(&config, &names(2)).unwrap();
+        stream(&mut arm, &config, 0, 3);
+        let before = format!("{:?}", arm.joint(0).unwrap().optimiser());
+        let params = arm.joint(0).unwrap().network().params().to_vec();
+        let integrator = arm.joint(0).unwrap().integrator();
+        for bad in [f64::NAN, f64::INFINITY, 1e300] {
+            let spoilt: [fn(&mut Motion, &mut PerJoint, &mut PerJoint, f64); 4] = [
+                |motion, _, _, bad| motion.q[1] = bad,
+                |motion, _, _, bad| motion.qdd[0] = bad,
+                |_, effort, _, bad| effort[0] = bad,
+                |_, _, rigid_body, bad| rigid_body[0] = bad,
+            ];
+            for spoil in spoilt {
+                let mut batch = Batch::new(2, 10);
+                for i in 0..10 {
+                    let mut motion = motion(i as f64);
+                    let (mut rigid_body, mut effort) = torques(&motion);
+                    if i == 4 {
+                        spoil(&mut motion, &mut effort, &mut rigid_body, bad);
+                    }
+                    batch.push(&motion, &effort, &rigid_body);
+                }
+                assert!(!arm.step(0, &batch).finite);
+                assert_eq!(format!("{:?}", arm.joint(0).unwrap().optimiser()), before);
+                assert_eq!(arm.joint(0).unwrap().network().params(), params);
+                assert_eq!(arm.joint(0).unwrap().integrator(), integrator);
+            }
+            let spoilt = Motion { qd: [bad; 16], ..Motion::default() };
+            assert!(arm.predict_joint(0, &spoilt, 0.0).is_nan());
+        }
+    }
+
+    #[test]
+    fn joints_beyond_the_arm_and_empty_batches_are_no_panic() {
+        let mut arm = ArmLearner::new(&Config::default(), &names(2)).unwrap();
+        assert!(arm.predict_joint(2, &Motion::default(), 0.0).is_nan());
+        assert!(!arm.step(99, &batch(2, 10, 0)).finite);
+        arm.snapshot(99);
+        arm.restore(99);
+        let before = arm.joint(0).unwrap().network().params().to_vec();
+        assert_eq!(arm.step(0, &Batch::new(2, 10)), StepReport { finite: true, ..StepReport::default() });
+        assert_eq!(arm.joint(0).unwrap().network().params(), before);
+        // Longer than `learner.batch`: the newest rows count.
+        let mut other = arm.clone();
+        let long = batch(2, 30, 0);
+        let mut newest = Batch::new(2, 10);
+        long.rows().skip(20).for_each(|(m, e, r)| _ = newest.push(m, e, r));
+        assert_eq!(arm.step(0, &long), other.step(0, &newest));
+    }
+
+    #[test]
+    fn restore_goes_back_to_the_snapshot_and_a_copy_is_equal() {
+        let config = Config { hidden: vec![10], ..Config::default() };
+        let mut arm = ArmLearner::new(&config, &names(2)).unwrap();
+        let fresh = arm.joint(0).unwrap().network().params().to_vec();
+        stream(&mut arm, &config, 0, 5);
+        let mut copy = ArmLearner::new(&config, &names(2)).unwrap();
+        copy.copy_from(&arm);
+        copy.restore(0);
+        assert_eq!(copy.joint(0).unwrap().network().params(), fresh, "no snapshot: the start");
+        arm.snapshot(0);
+        let good = arm.clone();
+        stream(&mut arm, &config, 5, 10);
+        let learnt = arm.joint(0).unwrap().optimiser().groups().next().unwrap().memory().unwrap().clone();
+        arm.restore(0);
+        let (now, good) = (arm.joint(0).unwrap(), good.joint(0).unwrap());
+        assert_eq!(now.network().params(), good.network().params());
+        assert_eq!(now.integrator(), good.integrator());
+        let kept = now.optimiser().groups().next().unwrap().memory().unwrap().rates();
+        assert_eq!(kept, learnt.rates(), "the memory keeps what it learnt");
+
+        copy.copy_from(&arm);
+        for at in 10..13 {
+            let batch = batch(2, 10, at);
+            assert_eq!(arm.step(0, &batch), copy.step(0, &batch));
+        }
+        assert_eq!(arm.joint(0).unwrap().network().params(), copy.joint(0).unwrap().network().params());
+    }
+
+    #[test]
+    fn impossible_shapes_are_refused_with_advice() {
+        let error = |hidden: Vec<usize>, joints: usize| {
+            ArmLearner::new(&Config { hidden, ..Config::default() }, &names(joints)).unwrap_err().to_string()
+        };
+        assert!(error(vec![5], 0).contains("1 to 16 joints, not 0"));
+        assert!(error(vec![5], 17).contains("not 17"));
+        assert!(error(vec![5, 0], 1).contains("without units"));
+        assert!(error(vec![4096; 9], 1).contains("choose smaller layers"));
+        assert!(error(vec![usize::MAX, usize::MAX], 1).contains("choose smaller layers"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn whatever_is_measured_the_weights_stay_finite(
+            preset in prop::sample::select(vec!["robot", "paper"]),
+            learner in prop::sample::select(LEARNERS),
+            values in prop::collection::vec(
+                prop_oneof![8 => -5.0f64..5.0, 1 => any::<f64>(), 1 => -1e6f64..1e6, 1 => Just(f64::NAN)], 40),
+        ) {
+            let config = Config {
+                hidden: vec![6, 5], batch: 2, learner: learner.into(), ..Config::preset(preset)
+            };
+            let mut arm = ArmLearner::new(&config, &names(1)).unwrap();
+            for pair in values.chunks_exact(8) {
+                let mut batch = Batch::new(1, 2);
+                for v in pair.chunks_exact(4) {
+                    let mut motion = Motion::default();
+                    (motion.q[0], motion.qd[0], motion.qdd[0]) = (v[0], v[1], v[2]);
+                    batch.push(&motion, &[v[3]; 16], &[0.0; 16]);
+                }
+                arm.step(0, &batch);
+                let joint = arm.joint(0).unwrap();
+                prop_assert!(joint.network().params().iter().all(|p| p.is_finite()));
+                prop_assert!(joint.integrator().is_finite());
+                prop_assert!(arm.predict_joint(0, &motion_of_ones(), 0.0).is_finite());
+            }
+        }
+    }
+
+    fn motion_of_ones() -> Motion {
+        Motion { q: [1.0; 16], qd: [1.0; 16], qdd: [1.0; 16] }
+    }
+}

@@ -52,6 +52,11 @@ impl Scaling {
         }
     }
 
+    /// Position, velocity, acceleration, torque.
+    pub(super) fn to_array(self) -> [f64; 4] {
+        [self.position, self.velocity, self.acceleration, self.torque]
+    }
+
     /// The network's input for one motion: positions, velocities, accelerations of all joints, a third of `input` each.
     pub(super) fn input(&self, motion: &Motion, input: &mut [f32]) {
         let parts =

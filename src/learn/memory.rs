@@ -52,7 +52,7 @@ pub struct MemorySettings {
     pub models: usize,
     /// How they are spaced.
     pub spacing: Spacing,
-    /// Width of each Gaussian, in distances between centres (the authors' `lm_scale`).
+    /// Width of each Gaussian, in distances between centres (the authors' `lm_scale`); below 0.1 it is taken as 0.1.
     pub width: f64,
     /// Gradients are clipped to `[-clip, clip]`, coordinate by coordinate.
     pub clip: f64,

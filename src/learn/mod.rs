@@ -33,7 +33,7 @@ mod optimiser;
 mod real;
 
 pub use arm::{ArmLearner, Batch, LearnError};
-pub use checkpoint::{Checkpoint, CheckpointError, Reload};
+pub use checkpoint::{Checkpoint, CheckpointError, Refusal, Reload};
 pub use joint::{JointLearner, StepReport};
 pub use memory::{MAX_RATE, MIN_RATE, Memory, MemoryOptimizer, MemorySettings, Signal, Spacing};
 pub use network::{Layer, Network, Workspace};

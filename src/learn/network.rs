@@ -173,8 +173,122 @@ impl<T: Real> Workspace<T> {
         if all == 0 { 1.0 } else { live as f64 / all as f64 }
     }
 
-    /// Splits the last gradient off, for an optimiser that reads it while it moves the parameters.
+    /// The last batch's gradient, laid out as the parameters.
     pub fn gradient(&self) -> &[T] {
         &self.gradient
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn weights_are_glorot_uniform_and_depend_on_seed_and_stream_only() {
+        let network = Network::<f32>::new(21, &[50, 30], 7, 3);
+        assert_eq!(network.sizes(), [21, 50, 30, 1]);
+        assert_eq!(network.params().len(), 21 * 50 + 50 + 50 * 30 + 30 + 30 + 1);
+        for layer in network.layers() {
+            let bound = (6.0 / (layer.inputs + layer.outputs) as f32).sqrt();
+            let weights = &network.params()[layer.weights.clone()];
+            let largest = weights.iter().fold(0.0f32, |m, w| m.max(w.abs()));
+            assert!(largest <= bound && largest > 0.9 * bound, "{largest} of {bound}");
+            let mean = weights.iter().sum::<f32>() / weights.len() as f32;
+            assert!(mean.abs() < 2.0 * bound / (weights.len() as f32).sqrt(), "{mean}");
+            assert!(network.params()[layer.bias.clone()].iter().all(|b| *b == 0.0));
+        }
+        let params = |seed, stream| Network::<f32>::new(21, &[50, 30], seed, stream).params().to_vec();
+        assert_eq!(params(7, 3), network.params());
+        assert_ne!(params(7, 4), network.params());
+        assert_ne!(params(8, 3), network.params());
+        // Pinned: a checkpoint's seed means these weights on every machine and in every later build.
+        assert_eq!(Network::<f64>::new(2, &[2], 1, 0).params()[..4], PINNED);
+    }
+
+    const PINNED: [f64; 4] =
+        [0.12095143426204474, -0.23886050039459078, 1.187015593759916, -1.027845924631066];
+
+    #[test]
+    fn a_small_network_by_hand() {
+        let mut network = Network::<f64>::new(2, &[2], 1, 0);
+        // Two hidden units: x + 2y + 1 and -x; out = 3 a - 4 b + 0.5.
+        network.params_mut().copy_from_slice(&[1.0, -1.0, 2.0, 0.0, 1.0, 0.0, 3.0, -4.0, 0.5]);
+        let mut workspace = Workspace::new(&network, 3);
+        let outputs = network.forward(&[1.0, 1.0, -2.0, 0.0, -0.5, -1.0], &mut workspace);
+        assert_eq!(outputs, [12.5, -7.5, -1.5]);
+        assert_eq!(workspace.live_units(), 1.0);
+        network.forward(&[1.0, 1.0], &mut workspace);
+        assert_eq!(workspace.live_units(), 0.5);
+        // One sample, error 2: the loss's gradient by the output is 4.
+        let gradient = network.backward(&[10.5], &mut workspace);
+        assert_eq!(gradient, [12.0, 0.0, 12.0, 0.0, 12.0, 0.0, 16.0, 0.0, 4.0]);
+    }
+
+    fn loss(network: &Network<f64>, inputs: &[f64], targets: &[f64], workspace: &mut Workspace<f64>) -> f64 {
+        let outputs = network.forward(inputs, workspace);
+        outputs.iter().zip(targets).map(|(o, t)| (o - t) * (o - t)).sum::<f64>() / targets.len() as f64
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        #[test]
+        fn gradients_agree_with_finite_differences(
+            seed in any::<u64>(),
+            hidden in prop::collection::vec(1usize..12, 0..4),
+            inputs in prop::collection::vec(-2.0f64..2.0, 4 * 5),
+            targets in prop::collection::vec(-2.0f64..2.0, 5),
+        ) {
+            let mut network = Network::<f64>::new(4, &hidden, seed, 0);
+            // Off zero, so that no unit sits on its kink.
+            for param in network.params_mut() {
+                *param += 0.05;
+            }
+            let mut workspace = Workspace::new(&network, 5);
+            let at = loss(&network, &inputs, &targets, &mut workspace);
+            let gradient = network.backward(&targets, &mut workspace).to_vec();
+            const STEP: f64 = 1e-6;
+            for i in 0..gradient.len() {
+                let mut side = |by: f64| {
+                    network.params_mut()[i] += by;
+                    let loss = loss(&network, &inputs, &targets, &mut workspace);
+                    network.params_mut()[i] -= by;
+                    loss
+                };
+                let (above, below) = (side(STEP), side(-STEP));
+                let difference = (above - below) / (2.0 * STEP);
+                // A kink within the step shows as curvature; the derivative then lies between the one-sided ones.
+                let kink = ((above - at) / STEP - (at - below) / STEP).abs();
+                prop_assert!(
+                    (gradient[i] - difference).abs() <= 1e-6 * (1.0 + difference.abs()) + kink,
+                    "parameter {}: {} against {}", i, gradient[i], difference
+                );
+            }
+        }
+
+        #[test]
+        fn in_f32_outputs_and_gradients_agree_with_f64(
+            seed in any::<u64>(),
+            inputs in prop::collection::vec(-2.0f64..2.0, 6 * 10),
+        ) {
+            let wide = Network::<f64>::new(6, &[20, 20], seed, 1);
+            let mut narrow = Network::<f32>::new(6, &[20, 20], seed, 1);
+            for (n, w) in narrow.params_mut().iter_mut().zip(wide.params()) {
+                *n = *w as f32;
+            }
+            let narrow_inputs: Vec<f32> = inputs.iter().map(|x| *x as f32).collect();
+            let (mut ww, mut nw) = (Workspace::new(&wide, 10), Workspace::new(&narrow, 10));
+            let outputs = wide.forward(&inputs, &mut ww).to_vec();
+            for (n, w) in narrow.forward(&narrow_inputs, &mut nw).iter().zip(&outputs) {
+                prop_assert!((f64::from(*n) - w).abs() < 1e-5);
+            }
+            let gradient = wide.backward(&[0.3; 10], &mut ww);
+            let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+            let apart = narrow.backward(&[0.3; 10], &mut nw).iter().zip(gradient)
+                .map(|(n, w)| (f64::from(*n) - w).powi(2)).sum::<f64>().sqrt();
+            // A unit within rounding of its kink may be on in one and off in the other.
+            prop_assert!(apart < 1e-3 * (1.0 + norm), "{} of {}", apart, norm);
+        }
     }
 }

@@ -61,6 +61,8 @@ macro_rules! drop_reasons {
 }
 
 drop_reasons! {
+    /// It could not be decoded, or has more joints or longer names than fit (counted by the middleware's side).
+    Malformed = "malformed";
     /// A joint of the arm is not in the message.
     MissingJoint = "missing_joint";
     /// A joint of the arm is in it twice.

@@ -574,7 +574,7 @@ mod tests {
             path
         };
         let first = file("a.yaml", "/**: {ros__parameters: {preset: paper, deadline: 4, batch_typo: 1}}");
-        let error = config(std::slice::from_ref(&first), &[], NODE).unwrap_err().to_string();
+        let error = config(std::slice::from_ref(&first), &[], &[], NODE).unwrap_err().to_string();
         assert!(error.contains("a.yaml:1") && error.contains("batch_typo"), "{error}");
 
         let first = file("a.yaml", "/**: {ros__parameters: {preset: paper, deadline: 4, joints: []}}");

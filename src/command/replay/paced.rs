@@ -94,7 +94,7 @@ pub(super) fn run(args: &Args, config: &Config, setup: &Setup) -> anyhow::Result
     let (telemetry, torques, drops) = (runtime.telemetry(), runtime.torques(), feed.drops());
     let done = AtomicBool::new(false);
     let started = Instant::now();
-    let (stopped, predictions, mut log) = thread::scope(|scope| {
+    let (stopped, predictions, log) = thread::scope(|scope| {
         let receiver = scope.spawn(|| receive(&torques, &done));
         let keeper = scope.spawn(|| {
             loop {

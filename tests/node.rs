@@ -1,0 +1,189 @@
+//! The node as a user runs it: the binary, on real DDS on loopback, with the simulated arm as its robot.
+
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use metagd::ros::{self, Network, NodeOptions, Qos, Stop};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_metagd");
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Process(Child);
+
+impl Process {
+    fn start(domain: u16, args: &[&str]) -> Process {
+        let child = Command::new(PROGRAM)
+            .args(args)
+            .env("ROS_DOMAIN_ID", domain.to_string())
+            .env("ROS_LOCALHOST_ONLY", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        Process(child)
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), signal).expect("it lives");
+    }
+
+    /// Waits for the end, which must come.
+    fn end(mut self) -> Output {
+        let began = Instant::now();
+        while self.0.try_wait().expect("it is ours").is_none() {
+            if began.elapsed() > PATIENCE {
+                let _ = self.0.kill();
+                panic!("the process hangs");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let stdout = self.0.stdout.take().map(std::io::read_to_string).expect("piped").expect("UTF-8");
+        let stderr = self.0.stderr.take().map(std::io::read_to_string).expect("piped").expect("UTF-8");
+        let status: ExitStatus = self.0.wait().expect("it has ended");
+        Output { status, stdout: stdout.into_bytes(), stderr: stderr.into_bytes() }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn urdf() -> String {
+    format!("{}/urdf/kuka_lwr.urdf", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn assignment(name: &str, path: &Path) -> String {
+    format!("{name}:={}", path.display())
+}
+
+#[test]
+fn it_learns_from_a_live_robot_stops_cleanly_on_both_signals_and_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("learnt.safetensors");
+    for (run, signal) in [rustix::process::Signal::TERM, rustix::process::Signal::INT].into_iter().enumerate()
+    {
+        let domain = ros::dds::free_domain().unwrap();
+        let run_dir = folder.path().join(format!("run{run}"));
+        let (save, load) =
+            (assignment("checkpoint.save", &checkpoint), assignment("checkpoint.load", &checkpoint));
+        let (urdf, run_dir_p) = (urdf(), assignment("run_dir", &run_dir));
+        let mut args = vec!["node", "--json", "--urdf", &urdf, "-p", &save, "-p", &run_dir_p];
+        if run > 0 {
+            args.extend(["-p", &load]);
+        }
+        let node = Process::start(domain, &args);
+        let simulator = Process::start(domain, &["simulate", "--live", "--seconds", "4", "--json"]);
+
+        let simulated = simulator.end();
+        assert!(simulated.status.success(), "{}", text(&simulated.stderr));
+        let figures: serde_json::Value = serde_json::from_slice(&simulated.stdout).unwrap();
+        let received = figures["feedforward"]["received"].as_u64().unwrap();
+        assert!(received > 1000, "the robot received {received} feed-forward torques in some 4 s at 1 kHz");
+        assert_eq!(figures["feedforward"]["non_finite"], 0);
+
+        node.signal(signal);
+        let left = node.end();
+        let log = text(&left.stderr);
+        assert_eq!(left.status.code(), Some(0), "{log}");
+        assert_eq!(log.contains("loaded"), run > 0, "{log}");
+        let printed: serde_json::Value = serde_json::from_slice(&left.stdout).unwrap();
+        let written: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(run_dir.join("latency.json")).unwrap()).unwrap();
+        assert_eq!(printed, written);
+        assert!(printed["stages"]["arrival_to_torque"]["count"].as_u64().unwrap() > 1000, "{printed}");
+        assert!(printed["deadline"]["batches"].as_u64().unwrap() > 100, "{printed}");
+        assert_eq!(printed["pinned_thread"]["allocations"], 0, "{printed}");
+        assert_eq!(printed["pinned_thread"]["non_finite"], 0, "{printed}");
+        assert!(checkpoint.exists());
+
+        let latency = Command::new(PROGRAM)
+            .args(["latency", "--json"])
+            .arg(run_dir.join("latency.hlog"))
+            .output()
+            .unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&latency.stdout).unwrap();
+        assert_eq!(read["stages"]["predict"]["count"], printed["stages"]["predict"]["count"]);
+        assert_eq!(read["deadline"]["batches"], printed["deadline"]["batches"]);
+    }
+}
+
+#[test]
+fn a_panic_in_the_learner_ends_in_zero_torque_and_a_non_zero_exit() {
+    let domain = ros::dds::free_domain().unwrap();
+    let options =
+        NodeOptions { domain_id: Some(domain), network: Network::Loopback, ..NodeOptions::new("witness") };
+    let mut witness = ros::open(&options, || 0).unwrap();
+    let commands = Arc::new(Mutex::new(Vec::<Vec<f64>>::new()));
+    let seen = commands.clone();
+    let keep = Box::new(move |message: &metagd::msg::Float64MultiArray, _| {
+        seen.lock().unwrap().push(message.data.clone())
+    });
+    witness.subscribe_floats("/metagd/commands", Qos::DEFAULT, keep).unwrap();
+    let stop = Stop::new();
+    let listening = {
+        let stop = stop.clone();
+        std::thread::spawn(move || witness.run(stop))
+    };
+
+    let node = Process::start(
+        domain,
+        &["node", "--urdf", &urdf(), "--inject-panic", "2500", "-p", "limits.ramp:=0.1"],
+    );
+    let simulator = Process::start(domain, &["simulate", "--live", "--seconds", "6"]);
+    let left = node.end();
+    let log = text(&left.stderr);
+    assert_eq!(left.status.code(), Some(1), "{log}");
+    assert!(log.contains("a panic was injected"), "{log}");
+    drop(simulator);
+    stop.request();
+    listening.join().unwrap().unwrap();
+
+    let commands = commands.lock().unwrap();
+    let largest = |torque: &Vec<f64>| torque.iter().fold(0.0f64, |max, tau| max.max(tau.abs()));
+    assert!(commands.iter().any(|torque| largest(torque) > 1.0), "it had commanded torques before");
+    assert_eq!(commands.last(), Some(&vec![0.0; 7]), "and the last is zero");
+}
+
+#[test]
+fn what_is_wrong_with_the_parameters_is_said_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("params.yaml");
+    for (content, parts) in [
+        ("/metagd:\n  ros__parameters:\n    deadlin: 5.0\n", ["params.yaml:3", "`deadlin`", "`deadline`"]),
+        ("/**:\n  ros__parameters:\n    limits:\n      torque: 1.5\n", ["limits.torque", "1.5", "0 to 1"]),
+        (
+            "/metagd:\n  ros__parameters:\n    urdf: /nowhere.urdf\n",
+            ["/nowhere.urdf", "error", "No such file"],
+        ),
+        ("/metagd:\n  ros__parameters:\n    deadline: 5.0\n", ["urdf", "joints", "error"]),
+    ] {
+        std::fs::write(&file, content).unwrap();
+        let output = Command::new(PROGRAM).args(["node", "--params-file"]).arg(&file).output().unwrap();
+        let said = text(&output.stderr);
+        assert!(!output.status.success(), "{content}: {said}");
+        for part in parts {
+            assert!(said.contains(part), "{content}: expected {part} in: {said}");
+        }
+    }
+}
+
+#[test]
+fn enforce_refuses_to_start_without_what_it_asks_for() {
+    let output = Command::new(PROGRAM)
+        .args(["node", "--urdf", &urdf(), "-p", "realtime:=enforce", "-p", "cpu_affinity:=[1023]"])
+        .output()
+        .unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("CPU 1023 was NOT granted") && said.contains("enforce"), "{said}");
+}

@@ -1,0 +1,60 @@
+//! The pinned thread allocates nothing and takes no page fault after start-up.
+//!
+//! This binary installs the counting allocator, and holds one test only, so that locking its memory disturbs no other.
+
+#![allow(clippy::print_stderr)] // what is skipped is said
+
+use std::path::Path;
+use std::time::Duration;
+
+use metagd::config::Config;
+use metagd::dynamics::Arm;
+use metagd::realtime::thread::Allocations;
+use metagd::realtime::{
+    Clock, Command, CountingAllocator, Intake, InverseDynamics, Model, MonotonicClock, Pipeline, Runtime,
+};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+#[test]
+fn some_thousand_samples_through_the_real_model_allocate_nothing() {
+    assert!(CountingAllocator::is_installed());
+    let config = Config { thread_priority: 0, hidden: vec![20, 20], deadline: 10_000.0, ..Config::default() };
+    let urdf = Path::new(env!("CARGO_MANIFEST_DIR")).join("urdf/kuka_lwr.urdf");
+    let arm = Arm::from_urdf(&urdf, &[], [0.0, 0.0, -9.81]).unwrap();
+    let joints = arm.joint_names().to_vec();
+    let mut intake = Intake::new(&config, &joints).unwrap();
+    let model = InverseDynamics::new(&config, Some(arm), &joints).unwrap();
+    let mut state = Some(Box::new(model.learner().clone()));
+    let limits = model.limits(&config).unwrap();
+    let clock = MonotonicClock::new();
+    let runtime = Runtime::start(&config, Pipeline::new(&config, model, limits, clock)).unwrap();
+    let (sender, torques, commands) = (runtime.sender(), runtime.torques(), runtime.commands());
+    let mut snapshots = 0;
+    for k in 0..4000i64 {
+        let value = [(0.002 * k as f64).sin(); 7];
+        let sample = intake.row(k * 1_000_000, clock.now_ns(), &value, &value, None, &value).unwrap();
+        sender.send(sample).unwrap();
+        assert!(torques.recv(Duration::from_secs(20)).is_some());
+        if k % 100 == 50
+            && let Some(state) = state.take()
+        {
+            assert!(commands.send(Command::Snapshot(state)).is_ok());
+        }
+        if let Some(filled) = commands.take_snapshot() {
+            state = Some(filled);
+            snapshots += 1;
+        }
+    }
+    assert!(snapshots > 0);
+    let memory_locked = !runtime.grants().memory.is_refused();
+    let stopped = runtime.stop().unwrap();
+    assert_eq!((stopped.counters.samples, stopped.counters.batches), (4000, 399));
+    assert_ne!(stopped.model.health().learner_mse[0], 0.0, "the steps were real");
+    assert_eq!(stopped.counts.allocations, Some(Allocations { allocated: 0, freed: 0 }));
+    match stopped.counts.page_faults {
+        Some(faults) if memory_locked => assert_eq!((faults.minor, faults.major), (0, 0)),
+        faults => eprintln!("SKIPPED: page faults ({faults:?}): memory is not locked here"),
+    }
+}
