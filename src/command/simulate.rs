@@ -507,3 +507,100 @@ fn tables(report: &Report) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::bag::{Recording, RecordingOptions};
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn parse(line: &str) -> Result<Args, clap::Error> {
+        Ok(Line::try_parse_from(std::iter::once("simulate").chain(line.split(' ')))?.args)
+    }
+
+    #[test]
+    fn the_robot_is_live_or_writes_a_bag() {
+        for wrong in
+            ["--task lift", "--live --out bag", "--live --storage sqlite3", "--live --trials 2 --seconds 9"]
+        {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+        for wrong in ["--out bag --script demo", "--out bag --feedforward node"] {
+            let error = script(&parse(wrong).unwrap()).unwrap_err();
+            assert!(error.is::<Usage>(), "{wrong}: {error}");
+        }
+    }
+
+    #[test]
+    fn scripts_are_as_asked_for() {
+        let script = |line: &str| script(&parse(line).unwrap()).unwrap();
+        let trials = script("--live --task rectangle-vertical --payload heavy --trials 3").trials;
+        assert_eq!(trials.len(), 3);
+        let expected = (Task::RectangleVertical, Payload::Heavy, Mode::Node);
+        assert!(trials.iter().all(|trial| (trial.task, trial.payload, trial.mode) == expected));
+        assert_eq!(script("--out bag").trials[0].mode, Mode::RigidBody);
+        assert_eq!(script("--out bag").trials.len(), DEFAULT_TRIALS);
+        assert_eq!(script("--live --script demo --seconds 60"), Script::demo(60.0, 1));
+        for (seconds, at_most) in [("2", 4.0 + 1.0), ("20", 20.0), ("300", 300.0)] {
+            let took = script(&format!("--live --seconds {seconds}")).seconds();
+            assert!(took <= at_most && took > at_most - 5.0, "{took} s of {seconds}");
+        }
+    }
+
+    #[test]
+    fn topics_follow_the_nodes_name_unless_named() {
+        let args = parse("--live --node /arm/learner/").unwrap();
+        assert_eq!(reference_topic(&args), "/arm/learner/reference");
+        assert_eq!(commands_topic(&args), "/arm/learner/commands");
+        let args = parse("--live --commands /effort/commands").unwrap();
+        assert_eq!(commands_topic(&args), "/effort/commands");
+    }
+
+    #[test]
+    fn commands_of_a_wrong_length_are_refused_and_the_newest_one_counts() {
+        let inbox = Inbox::default();
+        let command =
+            |data: &[f64]| Float64MultiArray { data: data.to_vec(), ..Float64MultiArray::default() };
+        inbox.put(&command(&[1.0, 2.0, 3.0]), 2);
+        assert_eq!((inbox.take(), inbox.wrong_length.load(Ordering::Relaxed)), (None, 1));
+        inbox.put(&command(&[1.0, 2.0]), 2);
+        inbox.put(&command(&[3.0, 4.0]), 2);
+        assert_eq!(inbox.take().map(|torque| (torque[0], torque[1], torque[2])), Some((3.0, 4.0, 0.0)));
+        assert_eq!(inbox.take(), None);
+    }
+
+    #[test]
+    fn a_written_bag_holds_the_session_that_its_seed_gives() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, options) in [("a", ""), ("b", " --storage sqlite3 --compression zstd-file")] {
+            let path = folder.path().join(name);
+            let args = parse(&format!("--out {} --trials 1 --seed 5{options}", path.display())).unwrap();
+            let script = script(&args).unwrap();
+            let arm = Arm::from_urdf_str(LWR_URDF, &[], args.mounting.gravity()).unwrap();
+            let options = SimOptions { seed: 5, ..SimOptions::default() };
+            let mut session = Session::new(&arm, &options, &script).unwrap();
+            let mut again = session.clone();
+            let report = record(&args, &path, &mut session, &Interrupt::default()).unwrap();
+            assert_eq!(report.bag.unwrap().messages, 2 * (session.total_ticks() + 1));
+            let recording = Recording::open(&path, &RecordingOptions::default()).unwrap();
+            assert_eq!(recording.joints(), arm.joint_names());
+            let mut ticks = 0;
+            for row in recording.rows().unwrap() {
+                let (row, tick) = (row.unwrap(), *again.now());
+                assert_eq!(row.stamp_ns, BAG_START_NS + tick.stamp_ns);
+                let measured = tick.measurement;
+                assert_eq!((row.q, row.qd, row.effort), (measured.q, measured.qd, measured.effort));
+                again.tick(None).unwrap();
+                ticks += 1;
+            }
+            assert_eq!(ticks, session.total_ticks() + 1);
+        }
+    }
+}
