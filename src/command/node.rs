@@ -119,10 +119,9 @@ pub fn run(args: &Args) -> Result<()> {
         while let Some(tick) = probe.as_ref().and_then(Probe::try_recv) {
             log.record_probe(&tick);
         }
-        for new in malformed..subscriptions.iter().map(Subscription::malformed).sum() {
-            drops.count(DropReason::Malformed);
-            malformed = new + 1;
-        }
+        let seen: u64 = subscriptions.iter().map(Subscription::malformed).sum();
+        (malformed..seen).for_each(|_| drops.count(DropReason::Malformed));
+        malformed = seen;
         log.tick(&drops)?;
         if said.elapsed() > Duration::from_secs(10) {
             said = Instant::now();
@@ -314,9 +313,8 @@ impl<'a> Keeper<'a> {
         if self.every.is_some_and(|every| self.last.elapsed() >= every) {
             self.last = Instant::now();
             if let Some(spare) = self.spare.take() {
-                match self.commands.send(Command::Snapshot(spare)) {
-                    Err(Command::Snapshot(spare)) => self.spare = Some(spare),
-                    Ok(()) | Err(_) => {}
+                if let Err(Command::Snapshot(spare)) = self.commands.send(Command::Snapshot(spare)) {
+                    self.spare = Some(spare);
                 }
             }
         }
