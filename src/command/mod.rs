@@ -20,6 +20,7 @@ pub struct Cli {
 }
 
 /// The subcommands.
+#[allow(clippy::large_enum_variant)] // there is one, parsed once
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
     /// Runs recordings (bags, CSV) through the learner as the robot would, and scores the torques it predicts.
