@@ -11,7 +11,8 @@
 //! the batch's last sample and the end of its steps, everything (what was left out included) would have fitted the
 //! deadline. Time that the machine took away is what the probe overslept, what a waiting thread was woken late, and what a
 //! step's wall clock exceeds its CPU time by: the pinned thread neither blocks nor faults in a step, so if it did not
-//! run, something else did. What is not explained is ours, and should be zero.
+//! run, something else did. (A guest's CPU time may include what the host stole; then only the probe and late wakings
+//! witness it.) What is not explained is ours, and should be zero.
 //!
 //! **Coordinated omission.** Latencies count from arrival, so a stalled thread does not omit what queues meanwhile; but what
 //! was never sent or was lost on the wire is omitted. `corrected` adds HdrHistogram's correction for the mean interval
@@ -621,7 +622,7 @@ impl Summary {
         for log in logs {
             for (tag, histogram) in &log.stages {
                 let (sum, seconds) = merged.entry(tag).or_insert_with(|| (self::histogram(), 0.0));
-                // Only counts at values beyond our bounds could fail, and reading clamped those already.
+                // Cannot fail: both have our bounds, since reading made them so.
                 let _ = sum.add(histogram);
                 *seconds += log.seconds.get(tag).copied().unwrap_or_default();
             }
@@ -642,5 +643,190 @@ impl Summary {
             summary.stages.insert(tag.into(), StageSummary { raw: Percentiles::of(&histogram), corrected });
         }
         summary
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::realtime::thread::{Allocations, PageFaults};
+
+    const US: i64 = 1_000;
+    const MS: i64 = 1_000_000;
+
+    fn log(folder: Option<&Path>) -> LatencyLog {
+        LatencyLog::new(&Config::default(), folder).unwrap()
+    }
+
+    fn sample(seq: u64, latency_ns: i64) -> Telemetry {
+        Telemetry::Sample(SampleTiming {
+            seq,
+            arrival_ns: seq as i64 * MS,
+            transport_ns: Some(100 * US),
+            wake_up_ns: Some(20 * US),
+            predict_ns: 5 * US,
+            arrival_to_torque_ns: latency_ns,
+        })
+    }
+
+    /// A batch that ended `took_ms` after its arrival, of which the thread ran `cpu_ms`.
+    fn batch(arrival_ms: i64, took_ms: i64, cpu_ms: i64, left_out_ms: i64) -> Telemetry {
+        Telemetry::Batch(BatchReport {
+            arrival_ns: arrival_ms * MS,
+            started_ns: arrival_ms * MS,
+            done_ns: (arrival_ms + took_ms) * MS,
+            cpu_ns: cpu_ms * MS,
+            done: 6,
+            skipped: u16::from(left_out_ms > 0),
+            left_out_ns: left_out_ms * MS,
+            missed: took_ms > 10 || left_out_ms > 0,
+            ..BatchReport::default()
+        })
+    }
+
+    fn summary(log: &mut LatencyLog) -> Summary {
+        log.summary(&Drops::default(), &RunCounts::default())
+    }
+
+    fn late(woke_ms: i64, late_ms: i64) -> Tick {
+        Tick { woke_ns: woke_ms * MS, late_ns: late_ms * MS }
+    }
+
+    #[test]
+    fn percentiles_are_those_of_what_was_recorded() {
+        let mut log = log(None);
+        for seq in 0..1000 {
+            log.record(&sample(seq, (seq as i64 + 1) * US));
+        }
+        let summary = summary(&mut log);
+        let stage = summary.stages["arrival_to_torque"].raw;
+        assert_eq!(stage.count, 1000);
+        for (got, expected) in
+            [(stage.p50_us, 500.0), (stage.p90_us, 900.0), (stage.p99_us, 990.0), (stage.max_us, 1000.0)]
+        {
+            assert!((got / expected - 1.0).abs() < 2e-3, "{got} {expected}");
+        }
+        assert!(!summary.stages.contains_key("step_wall"), "nothing was recorded there");
+    }
+
+    #[test]
+    fn the_correction_adds_what_a_stall_kept_from_being_sent() {
+        let mut log = log(None);
+        for seq in 0..1000 {
+            log.record(&sample(seq, if seq == 500 { 100 * MS } else { 50 * US }));
+        }
+        let stage = summary(&mut log).stages["arrival_to_torque"];
+        assert!(stage.raw.p99_us < 60.0);
+        let corrected = stage.corrected.unwrap();
+        assert_eq!(corrected.count, 1099);
+        assert!(corrected.p99_us > 80_000.0, "{}", corrected.p99_us);
+    }
+
+    #[test]
+    fn a_miss_is_explained_by_stalls_that_cost_it_the_deadline_and_only_by_those() {
+        let misses = |telemetry: Telemetry, ticks: &[Tick]| {
+            let mut log = log(None);
+            log.record(&telemetry);
+            ticks.iter().for_each(|tick| log.record_probe(tick));
+            let deadline = summary(&mut log).deadline;
+            (deadline.misses, deadline.unexplained_misses)
+        };
+        assert_eq!(misses(batch(100, 9, 9, 0), &[]), (0, 0));
+        assert_eq!(misses(batch(100, 12, 12, 0), &[]), (1, 1), "ours");
+        assert_eq!(misses(batch(100, 12, 2, 0), &[]), (1, 0), "the thread did not run");
+        assert_eq!(misses(batch(100, 12, 12, 0), &[late(106, 5)]), (1, 0), "the probe was stalled, too");
+        assert_eq!(misses(batch(100, 12, 12, 0), &[late(99, 5)]), (1, 1), "before it");
+        assert_eq!(misses(batch(100, 12, 12, 0), &[late(106, 1)]), (1, 1), "too short");
+        assert_eq!(misses(batch(100, 20, 20, 0), &[late(106, 6), late(106, 6)]), (1, 1), "counted once");
+        assert_eq!(misses(batch(100, 9, 2, 4), &[]), (1, 0), "9 - 7 + 4 <= 10");
+        assert_eq!(misses(batch(100, 9, 9, 4), &[]), (1, 1));
+    }
+
+    #[test]
+    fn a_late_wake_up_explains_a_miss() {
+        let mut log = log(None);
+        log.record(&Telemetry::Sample(SampleTiming {
+            arrival_ns: 100 * MS,
+            wake_up_ns: Some(15 * MS),
+            predict_ns: 5 * US,
+            arrival_to_torque_ns: 15 * MS + 5 * US,
+            ..SampleTiming::default()
+        }));
+        log.record(&batch(100, 16, 1, 1));
+        assert_eq!(summary(&mut log).deadline.unexplained_misses, 0);
+    }
+
+    #[test]
+    fn worst_consecutive_is_the_longest_run_of_misses() {
+        let mut log = log(None);
+        for took_ms in [12, 12, 1, 12, 12, 12, 1, 12] {
+            log.record(&batch(0, took_ms, took_ms, 0));
+        }
+        let deadline = summary(&mut log).deadline;
+        assert_eq!((deadline.batches, deadline.misses, deadline.worst_consecutive), (8, 6, 3));
+    }
+
+    #[test]
+    fn what_a_run_writes_is_read_back_and_several_runs_are_summed() {
+        let folder = tempfile::tempdir().unwrap();
+        let drops = Drops::default();
+        drops.count(DropReason::Stale);
+        let mut log = log(Some(folder.path()));
+        (0..100).for_each(|seq| log.record(&sample(seq, 50 * US)));
+        log.write_interval(&drops).unwrap();
+        (100..200).for_each(|seq| log.record(&sample(seq, 70 * US)));
+        log.record(&batch(0, 12, 12, 0));
+        let counts = RunCounts {
+            ring_full: 2,
+            allocations: Some(Allocations::default()),
+            page_faults: Some(PageFaults::default()),
+            ..RunCounts::default()
+        };
+        let written = log.finish(&drops, &counts).unwrap();
+
+        let json = fs::read_to_string(folder.path().join("latency.json")).unwrap();
+        assert_eq!(serde_json::from_str::<Summary>(&json).unwrap(), written);
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["stages"]["arrival_to_torque"]["count"], 200);
+        assert!(value["stages"]["arrival_to_torque"]["p9999_us"].is_number());
+        assert_eq!(value["deadline"]["misses"], 1);
+        assert_eq!((&value["drops"]["stale"], &value["drops"]["ring_full"]), (&1.into(), &2.into()));
+        assert_eq!(value["pinned_thread"]["allocations"], 0);
+
+        let read = read_hlog(&folder.path().join("latency.hlog")).unwrap();
+        assert_eq!((read.deadline, &read.drops), (written.deadline, &written.drops));
+        let once = Summary::merge(std::slice::from_ref(&read));
+        for (name, stage) in &written.stages {
+            assert_eq!(once.stages[name].raw, stage.raw, "{name}");
+        }
+        let twice = Summary::merge(&[read.clone(), read]);
+        assert_eq!(twice.stages["arrival_to_torque"].raw.count, 400);
+        assert_eq!((twice.deadline.misses, twice.deadline.worst_consecutive), (2, 1));
+        assert_eq!(twice.drops["ring_full"], 4);
+    }
+
+    #[test]
+    fn foreign_empty_and_truncated_files_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = log(Some(folder.path()));
+        log.record(&sample(0, 50 * US));
+        log.finish(&Drops::default(), &RunCounts::default()).unwrap();
+        let whole = fs::read(folder.path().join("latency.hlog")).unwrap();
+        let read = |bytes: &[u8]| {
+            let path = folder.path().join("x.hlog");
+            fs::write(&path, bytes).unwrap();
+            read_hlog(&path).map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(&whole), Ok(()));
+        for foreign in [&b""[..], b"hello, world\n", b"# a comment\n", b"\x00\xff\xfe", b"a,b,c\n1,2,3\n"] {
+            let error = read(foreign).unwrap_err();
+            assert!(error.contains("x.hlog: not an HdrHistogram interval log"), "{error}");
+        }
+        let text = String::from_utf8(whole.clone()).unwrap();
+        let second = text.match_indices("Tag=").nth(1).unwrap().0;
+        let error = read(&whole[..second + 40]).unwrap_err();
+        assert!(error.contains("truncated or damaged") && error.contains("line"), "{error}");
+        let missing = read_hlog(&folder.path().join("none.hlog")).unwrap_err();
+        assert!(missing.to_string().contains("none.hlog"), "{missing}");
     }
 }

@@ -149,11 +149,11 @@ impl Limits {
             (true, false) => 1.0,
             (true, true) => self.ramped_s / self.ramp_s,
         };
-        for joint in 0..self.joints {
+        for (joint, &wanted) in wanted.iter().enumerate().take(self.joints) {
             let (limit, last) = (self.magnitude[joint], self.last[joint]);
-            let target = if wanted[joint].is_finite() {
-                self.clipped += u64::from(wanted[joint].abs() > limit);
-                gain * wanted[joint].clamp(-limit, limit)
+            let target = if wanted.is_finite() {
+                self.clipped += u64::from(wanted.abs() > limit);
+                gain * wanted.clamp(-limit, limit)
             } else {
                 self.non_finite += 1;
                 let step = limit / self.decay_s * dt;

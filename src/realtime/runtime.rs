@@ -47,6 +47,9 @@ const DECAY_EVERY: Duration = Duration::from_millis(1);
 /// How long the thread sleeps at a time when there is nothing to do; whoever has something for it wakes it.
 const IDLE: Duration = Duration::from_millis(100);
 
+/// A stop that has not decayed to zero this long after `limits.decay` (the rate limit may be slower) jumps there, ns.
+const STOP_MARGIN_NS: i64 = 1_000_000_000;
+
 /// The pinned thread's stack, bytes.
 const STACK: usize = 2 * 1024 * 1024;
 
@@ -55,7 +58,7 @@ const STACK: usize = 2 * 1024 * 1024;
 pub enum RealtimeError {
     /// `realtime: enforce`, and not everything was granted.
     #[error("real-time conditions were not granted, and `realtime: enforce` was asked for: {0}")]
-    NotGranted(Grants),
+    NotGranted(Box<Grants>),
     /// The thread could not be created.
     #[error("the pinned thread could not be created: {0}")]
     Spawn(#[source] std::io::Error),
@@ -163,6 +166,14 @@ impl<M: Model> Shared<M> {
         if self.torques.force_push(torque).is_some() {
             self.torques_overwritten.fetch_add(1, Ordering::Relaxed);
         }
+        if let Some(thread) = self.publisher.get() {
+            thread.unpark();
+        }
+    }
+
+    /// The pinned thread's last word to the others.
+    fn end(&self, status: Status) {
+        self.status.store(status as u8, Ordering::Release);
         if let Some(thread) = self.publisher.get() {
             thread.unpark();
         }
@@ -394,7 +405,7 @@ impl<M: Model + 'static> Runtime<M> {
         if config.realtime == "enforce" && !runtime.grants.complete() {
             let grants = runtime.grants.clone();
             drop(runtime);
-            return Err(RealtimeError::NotGranted(grants));
+            return Err(RealtimeError::NotGranted(Box::new(grants)));
         }
         runtime.faults_at_start = page_faults(runtime.shared.tid.load(Ordering::Acquire));
         Ok(runtime)
@@ -453,8 +464,8 @@ impl<M: Model + 'static> Runtime<M> {
         }
     }
 
-    /// Serves what is in the ring, lets the torque decay to zero (`limits.decay`), ends the thread and gives the model
-    /// back.
+    /// Serves what is in the ring, lets the torque decay to zero (`limits.decay`, and a second more at most), ends the
+    /// thread and gives the model back.
     ///
     /// # Errors
     /// [`RealtimeError::Panicked`] if the thread panicked, now or before.
@@ -507,7 +518,7 @@ fn pinned_thread<M: Model>(
     thread::park_timeout(Duration::from_micros(100));
     let _ = ready.send(grants);
     if refused {
-        shared.status.store(Status::Stopped as u8, Ordering::Release);
+        shared.end(Status::Stopped);
         return (Ok(pipeline), None);
     }
     let mut pinned = Pinned {
@@ -515,6 +526,7 @@ fn pinned_thread<M: Model>(
         clock: MonotonicClock::new(),
         spin: Duration::from_nanos((config.wait_spin * 1e3) as u64),
         timeout_ns: (config.limit_timeout * 1e6) as i64,
+        stop_within_ns: (config.limit_decay * 1e9) as i64 + STOP_MARGIN_NS,
         baseline: allocations(),
         last: Torque::default(),
         decayed_until_ns: None,
@@ -524,16 +536,16 @@ fn pinned_thread<M: Model>(
     let faults = page_faults(tid());
     match outcome {
         Ok(()) => {
-            shared.status.store(Status::Stopped as u8, Ordering::Release);
-            if let Some(publisher) = shared.publisher.get() {
-                publisher.unpark();
+            if !pinned.pipeline.limits().is_zero() {
+                shared.hand_over(pinned.last);
             }
+            shared.end(Status::Stopped);
             (Ok(pinned.pipeline), faults)
         }
         Err(panic) => {
-            shared.status.store(Status::Panicked as u8, Ordering::Release);
-            let Torque { seq, stamp_ns, arrival_ns, .. } = pinned.last;
-            shared.hand_over(Torque { seq, stamp_ns, arrival_ns, ..Torque::default() });
+            // Zero first: whoever sees the status finds the torque in the ring.
+            shared.hand_over(pinned.last);
+            shared.end(Status::Panicked);
             (Err(message_of(panic.as_ref())), faults)
         }
     }
@@ -545,7 +557,9 @@ struct Pinned<'a, M: Model> {
     clock: MonotonicClock,
     spin: Duration,
     timeout_ns: i64,
+    stop_within_ns: i64,
     baseline: Allocations,
+    /// The last sample's seq, stamp and arrival, with zero torque: what goes out when nothing else can.
     last: Torque,
     /// Until when the present silence's decay has been accounted for, ns.
     decayed_until_ns: Option<i64>,
@@ -554,6 +568,7 @@ struct Pinned<'a, M: Model> {
 impl<M: Model> Pinned<'_, M> {
     fn run(&mut self) {
         let mut waited = true;
+        let mut stop_by_ns = None;
         loop {
             while let Some(command) = self.shared.commands.pop() {
                 self.obey(command);
@@ -564,6 +579,12 @@ impl<M: Model> Pinned<'_, M> {
                 continue;
             }
             let stopping = self.shared.stop.load(Ordering::Acquire);
+            if stopping {
+                let now_ns = self.clock.now_ns();
+                if now_ns > *stop_by_ns.get_or_insert(now_ns + self.stop_within_ns) {
+                    return;
+                }
+            }
             let pause = match self.silence(stopping) {
                 None if stopping && self.shared.samples.is_empty() => return,
                 None => IDLE,
