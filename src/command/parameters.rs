@@ -85,7 +85,7 @@ mod tests {
             ("gravity:=[9.81, 0, 0]", Value::Floats(vec![9.81, 0.0, 0.0])),
             ("joints:=[a, b]", Value::Texts(vec!["a".into(), "b".into()])),
             ("joints:=[]", Value::Texts(vec![])),
-            ("topics.torque:=", Value::Text(String::new())),
+            ("topics.torque:=''", Value::Text(String::new())),
             ("urdf:=/tmp/a b.urdf", Value::Text("/tmp/a b.urdf".into())),
         ];
         for (text, expected) in cases {
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn what_is_wrong_with_an_assignment_is_said() {
         for (text, part) in [
-            ("learner.rate", "NAME:=VALUE"),
+            ("learner.rate", "name:=value"),
             ("learner.rate:=fast", "double"),
             ("learner.rat:=1", "learner.rate"),
             ("joints:=[a, [b]]", "joints"),
