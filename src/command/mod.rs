@@ -28,6 +28,7 @@ pub struct Cli {
 }
 
 /// The subcommands.
+#[allow(clippy::large_enum_variant)] // there is one, parsed once
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
     /// Runs the main job on this computer: a simulated arm and the node, two processes on real DDS.

@@ -209,3 +209,93 @@ fn sum(a: &PerJoint, b: &PerJoint) -> PerJoint {
 fn difference(a: &PerJoint, b: &PerJoint) -> PerJoint {
     std::array::from_fn(|joint| a[joint] - b[joint])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{Motion, Observation};
+
+    /// A pendulum of 1 kg at 0.5 m that falls about y.
+    const PENDULUM: &str = r#"<robot name="pendulum">
+        <link name="base"/>
+        <link name="arm"><inertial><origin xyz="0.5 0 0"/><mass value="1"/>
+            <inertia ixx="0.01" iyy="0.01" izz="0.01" ixy="0" ixz="0" iyz="0"/></inertial></link>
+        <joint name="hinge" type="continuous"><parent link="base"/><child link="arm"/><axis xyz="0 1 0"/></joint>
+    </robot>"#;
+
+    fn arm() -> Arm {
+        Arm::from_urdf_str(PENDULUM, &[], [0.0, 0.0, -9.81]).unwrap()
+    }
+
+    /// A sample whose torque is the pendulum's plus `residual`.
+    fn sample(seq: u64, residual: f64) -> Sample {
+        let mut motion = Motion::default();
+        motion.q[0] = 0.01 * seq as f64;
+        let mut effort = arm().inverse_dynamics(&motion);
+        effort[0] += residual;
+        let stamp_ns = seq as i64 * 1_000_000;
+        let observation = Some(Observation { stamp_ns, motion, effort });
+        Sample { seq, stamp_ns, motion, effort, observation, ..Sample::default() }
+    }
+
+    /// The errors of a baseline over samples with these residuals, Nm, each predicted and then learnt.
+    fn errors(name: &str, residuals: &[f64]) -> Vec<f64> {
+        let mut learner = new(name, &Config::default(), Some(&arm()), 1).unwrap();
+        let samples = residuals.iter().enumerate().map(|(seq, residual)| sample(seq as u64, *residual));
+        samples
+            .map(|sample| {
+                let error = sample.effort[0] - learner.predict(&sample)[0];
+                learner.learn(&sample);
+                error
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_rigid_body_leaves_the_residual_and_its_integrator_takes_it_after_a_batch() {
+        let residuals: Vec<f64> = (0..30).map(|n| if n < 20 { 2.0 } else { 3.0 }).collect();
+        for (error, residual) in errors("rigid-body", &residuals).iter().zip(&residuals) {
+            assert!((error - residual).abs() < 1e-12);
+        }
+        let errors = errors("rigid-body+i", &residuals);
+        for (n, error) in errors.iter().enumerate() {
+            let expected = [2.0, 0.0, 1.0][n / 10];
+            assert!((error - expected).abs() < 1e-12, "{n}: {error}");
+        }
+    }
+
+    #[test]
+    fn recursive_least_squares_learns_a_constant_residual() {
+        for name in ["rls", "rff"] {
+            let errors = errors(name, &[1.0; 3000]);
+            let late = errors[2900..].iter().map(|error| error.abs()).fold(0.0, f64::max);
+            assert!((errors[0] - 1.0).abs() < 1e-9 && late < 0.3, "{name}: {} {late}", errors[0]);
+        }
+    }
+
+    #[test]
+    fn every_name_has_a_baseline_and_no_other() {
+        for name in NAMES {
+            assert!(new(name, &Config::default(), Some(&arm()), 1).is_some(), "{name}");
+            let without = new(name, &Config::default(), None, 1).is_none();
+            assert_eq!(without, needs_rigid_body(name), "{name}");
+        }
+        assert!(new("metagd", &Config::default(), Some(&arm()), 1).is_none());
+    }
+
+    #[test]
+    fn a_new_task_drops_the_half_batch_and_keeps_what_was_learnt() {
+        let mut learner = new("persistence", &Config::default(), None, 1).unwrap();
+        for seq in 0..15 {
+            let torque = if seq < 10 { 1.0 } else { 100.0 };
+            learner.learn(&Sample { effort: [torque; MAX_JOINTS], ..Sample::default() });
+        }
+        learner.new_task();
+        for _ in 0..9 {
+            learner.learn(&Sample { effort: [2.0; MAX_JOINTS], ..Sample::default() });
+        }
+        assert_eq!(learner.predict(&Sample::default())[0], 1.0);
+        learner.learn(&Sample { effort: [2.0; MAX_JOINTS], ..Sample::default() });
+        assert_eq!(learner.predict(&Sample::default())[0], 2.0);
+    }
+}

@@ -13,6 +13,7 @@ use super::{Args, Setup, model, progress, save};
 use crate::config::Config;
 use crate::experiment::Learner;
 use crate::experiment::feed::Feed;
+use crate::realtime::latency::LatencyError;
 use crate::realtime::runtime::SendError;
 use crate::realtime::{
     Clock, Command, DropReason, InverseDynamics, LatencyLog, MonotonicClock, Pipeline, Probe, Runtime,
@@ -105,11 +106,9 @@ pub(super) fn run(args: &Args, config: &Config, setup: &Setup) -> anyhow::Result
                 while let Some(tick) = beside.as_ref().and_then(Probe::try_recv) {
                     log.record_probe(&tick);
                 }
-                if let Err(error) = log.tick(&drops) {
-                    return Err(error);
-                }
+                log.tick(&drops)?;
                 if last {
-                    return Ok(log);
+                    return Ok::<_, LatencyError>(log);
                 }
                 thread::sleep(HOUSEKEEPING);
             }
