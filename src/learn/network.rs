@@ -172,11 +172,6 @@ impl<T: Real> Workspace<T> {
         }
         if all == 0 { 1.0 } else { live as f64 / all as f64 }
     }
-
-    /// The last batch's gradient, laid out as the parameters.
-    pub fn gradient(&self) -> &[T] {
-        &self.gradient
-    }
 }
 
 #[cfg(test)]
