@@ -40,8 +40,8 @@ fn main() {
             while !batch.is_full() {
                 let motion = motion(1e-3 * (step * config.batch + batch.len()) as f64);
                 let mut effort = [0.0; MAX_JOINTS];
-                for j in 0..JOINTS {
-                    effort[j] = 3.0 * motion.q[j].sin() + (motion.qd[j] / 0.1).tanh();
+                for (effort, (q, qd)) in effort.iter_mut().zip(motion.q.iter().zip(&motion.qd)) {
+                    *effort = 3.0 * q.sin() + (qd / 0.1).tanh();
                 }
                 let start = Instant::now();
                 arm.predict(&motion, &[0.0; MAX_JOINTS], &mut out);

@@ -734,7 +734,8 @@ mod tests {
             );
             assert!(refusal(&config, &names(3), reload).contains("joint_3"));
         }
-        let changed: [(&str, fn(&mut Config), Reload); 10] = [
+        type Change = fn(&mut Config);
+        let changed: [(&str, Change, Reload); 10] = [
             ("learner.residual", |c| c.residual = false, Reload::Network),
             ("learner.scale.position", |c| c.scale_position = 9.0, Reload::Network),
             ("learner.scale.torque", |c| c.scale_torque = 9.0, Reload::All),

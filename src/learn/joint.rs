@@ -104,17 +104,18 @@ impl JointLearner {
         let width = 3 * joints;
         check_size(width, &config.hidden)?;
         let network = Network::new(width, &config.hidden, config.seed as u64, joint as u64);
-        let ranges = network.layers().iter().flat_map(|layer| {
+        let mut ranges = Vec::new();
+        for layer in network.layers() {
             if config.memory_groups == "layer" {
-                vec![layer.weights.start..layer.bias.end]
+                ranges.push(layer.weights.start..layer.bias.end);
             } else {
-                vec![layer.weights.clone(), layer.bias.clone()]
+                ranges.extend([layer.weights.clone(), layer.bias.clone()]);
             }
-        });
+        }
         let rows = config.batch.max(1);
         Ok(JointLearner {
             joint,
-            optimiser: MetaGd::from_config(config, ranges.collect()),
+            optimiser: MetaGd::from_config(config, ranges),
             integrator: 0.0,
             workspace: Workspace::new(&network, rows),
             single: Workspace::new(&network, 1),
@@ -196,8 +197,8 @@ impl JointLearner {
         };
         let left_before = mean_left(outputs);
         let refused = StepReport { loss_before: loss, rigid_body_mse, ..StepReport::default() };
-        if !(loss.is_finite() && rigid_body_mse.is_finite() && left_before.is_finite()) || !all_finite(inputs)
-        {
+        let finite = [loss, rigid_body_mse, left_before].iter().all(|value| value.is_finite());
+        if !finite || !all_finite(inputs) {
             return refused;
         }
 

@@ -219,14 +219,18 @@ impl<T: Real> MetaGd<T> {
     }
 
     /// One step of every group; all of them or, if any gradient is not finite, none. `params` and `gradient` are flat
-    /// and of equal length.
+    /// and of equal length; a group that reaches beyond them is left out.
     pub fn step(&mut self, params: &mut [T], gradient: &[T]) -> Update {
         if !all_finite(gradient) {
             return Update::default();
         }
         let mut total = Update { finite: true, ..Update::default() };
         for (range, group) in &mut self.groups {
-            let update = group.apply(&mut params[range.clone()], &gradient[range.clone()]);
+            let (Some(params), Some(gradient)) = (params.get_mut(range.clone()), gradient.get(range.clone()))
+            else {
+                continue;
+            };
+            let update = group.apply(params, gradient);
             total.rate_sum += update.rate_sum;
             total.moved += update.moved;
         }
