@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use metagd::config::Config;
 use metagd::learn::{ArmLearner, Batch};
-use metagd::sample::{MAX_JOINTS, Motion, PerJoint};
+use metagd::sample::{MAX_JOINTS, Motion, Observation, PerJoint};
 
 const JOINTS: usize = 7;
 const STEPS: usize = 2_000;
@@ -47,7 +47,7 @@ fn main() {
                 arm.predict(&motion, &[0.0; MAX_JOINTS], &mut out);
                 predictions.push(start.elapsed().as_nanos());
                 std::hint::black_box(&out);
-                batch.push(&motion, &effort, &[0.0; MAX_JOINTS]);
+                batch.push(&Observation { stamp_ns: 0, motion, effort }, &[0.0; MAX_JOINTS]);
             }
             let start = Instant::now();
             let reports: [_; JOINTS] = std::array::from_fn(|joint| arm.step(joint, &batch));

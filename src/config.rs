@@ -299,6 +299,9 @@ parameters! {
     seed: i64 = 1;
         "learner.seed", Range::Within(0.0, 9.0e15), "",
         "Seed of the networks' initial weights; the same seed gives the same weights on every machine.";
+    zero_output: bool = true, paper false;
+        "learner.zero_output", Range::Any, "",
+        "Start every network's output layer at zero: nothing is added to the rigid body before something is learnt.";
     rate: f64 = 0.03, paper 0.01;
         "learner.rate", Range::Above(0.0, 1.0), "",
         "The base learning rate; with a memory, where each of its local models starts.";
@@ -343,7 +346,7 @@ parameters! {
         "A network's target is the torque (or residual) divided by this.";
     integrator_gain: f64 = 0.5, paper 0.0;
         "integrator.gain", Range::Within(0.0, 1.0), "",
-        "Per batch, the share of the mean remaining error that the integrator takes up; 0 switches it off.";
+        "The share of a batch's mean remaining error that the integrator takes up per 10 ms that the batch stands for; 0 switches it off.";
     integrator_after_update: bool = true;
         "integrator.after_update", Range::Any, "",
         "Integrate what remains after the network's update (a posteriori) rather than before it.";

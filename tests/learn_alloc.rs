@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use metagd::config::{Config, LEARNERS};
 use metagd::learn::{ArmLearner, Batch};
-use metagd::sample::{Motion, PerJoint};
+use metagd::sample::{Motion, Observation, PerJoint};
 
 /// Counts this thread's calls, so that the test harness's own threads do not matter.
 struct Counting;
@@ -82,7 +82,7 @@ fn nothing_allocates_after_construction() {
                     arm.predict(&motion, &[1.0; 16], &mut out);
                     // One batch in four is not finite.
                     let effort = if step == 2 { f64::NAN } else { sample.sin() };
-                    batch.push(&motion, &[effort; 16], &[1.0; 16]);
+                    batch.push(&Observation { stamp_ns: 0, motion, effort: [effort; 16] }, &[1.0; 16]);
                 }
                 for joint in 0..7 {
                     assert_eq!(arm.step(joint, &batch).finite, step != 2);

@@ -312,10 +312,9 @@ impl<'a> Keeper<'a> {
         }
         if self.every.is_some_and(|every| self.last.elapsed() >= every) {
             self.last = Instant::now();
-            if let Some(spare) = self.spare.take() {
-                if let Err(Command::Snapshot(spare)) = self.commands.send(Command::Snapshot(spare)) {
-                    self.spare = Some(spare);
-                }
+            let Some(spare) = self.spare.take() else { return };
+            if let Err(Command::Snapshot(spare)) = self.commands.send(Command::Snapshot(spare)) {
+                self.spare = Some(spare);
             }
         }
     }

@@ -6,7 +6,7 @@
 use super::joint::Scaling;
 use super::{JointLearner, StepReport};
 use crate::config::Config;
-use crate::sample::{MAX_JOINTS, Motion, PerJoint};
+use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint};
 
 /// Why a learner could not be built.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,8 +38,7 @@ pub enum LearnError {
 /// One sample to learn from.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Row {
-    pub(super) motion: Motion,
-    pub(super) effort: PerJoint,
+    pub(super) observation: Observation,
     pub(super) rigid_body: PerJoint,
 }
 
@@ -57,14 +56,23 @@ impl Batch {
         Batch { joints: joints.min(MAX_JOINTS), rows: Vec::with_capacity(capacity), capacity }
     }
 
-    /// Appends one sample: motion, measured torque and the rigid body's torque for that motion (zero without one), Nm.
+    /// Appends one sample: what was observed, and the rigid body's torque for its motion (zero without one), Nm.
     /// Returns false, and leaves the sample out, if the batch is full.
-    pub fn push(&mut self, motion: &Motion, effort: &PerJoint, rigid_body: &PerJoint) -> bool {
+    pub fn push(&mut self, observation: &Observation, rigid_body: &PerJoint) -> bool {
         if self.is_full() {
             return false;
         }
-        self.rows.push(Row { motion: *motion, effort: *effort, rigid_body: *rigid_body });
+        self.rows.push(Row { observation: *observation, rigid_body: *rigid_body });
         true
+    }
+
+    /// How much time the samples stand for, s: their number times the mean distance of their stamps. `None` for fewer
+    /// than two samples, and for stamps that do not advance.
+    pub fn seconds(&self) -> Option<f64> {
+        let (first, last) = (self.rows.first()?, self.rows.last()?);
+        let span_ns = last.observation.stamp_ns.checked_sub(first.observation.stamp_ns)?;
+        let gaps = self.rows.len() - 1;
+        (gaps > 0 && span_ns > 0).then(|| span_ns as f64 * 1e-9 * (1.0 + 1.0 / gaps as f64))
     }
 
     /// Takes all samples out.
@@ -89,7 +97,7 @@ impl Batch {
 
     /// Mean over the samples of the measured torque, Nm (zero if empty).
     pub fn mean_effort(&self) -> PerJoint {
-        self.mean(|row| &row.effort)
+        self.mean(|row| &row.observation.effort)
     }
 
     /// Mean over the samples of the rigid body's torque, Nm (zero if empty).
@@ -97,9 +105,9 @@ impl Batch {
         self.mean(|row| &row.rigid_body)
     }
 
-    /// The samples, oldest first: motion, measured torque, the rigid body's torque.
-    pub fn rows(&self) -> impl ExactSizeIterator<Item = (&Motion, &PerJoint, &PerJoint)> {
-        self.rows.iter().map(|row| (&row.motion, &row.effort, &row.rigid_body))
+    /// The samples, oldest first, each with the rigid body's torque.
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = (&Observation, &PerJoint)> {
+        self.rows.iter().map(|row| (&row.observation, &row.rigid_body))
     }
 
     /// The newest `count` rows, or as many as there are.
@@ -248,7 +256,7 @@ mod tests {
         for i in 0..capacity {
             let motion = motion(0.005 * (at * capacity + i) as f64);
             let (rigid_body, effort) = torques(&motion);
-            batch.push(&motion, &effort, &rigid_body);
+            batch.push(&Observation { stamp_ns: 0, motion, effort }, &rigid_body);
         }
         batch
     }
@@ -268,7 +276,9 @@ mod tests {
     #[test]
     fn a_batch_holds_its_capacity_and_no_more() {
         let mut batch = Batch::new(2, 2);
-        let row = |batch: &mut Batch, effort: f64| batch.push(&Motion::default(), &[effort; 16], &[1.0; 16]);
+        let row = |batch: &mut Batch, effort: f64| {
+            batch.push(&Observation { effort: [effort; 16], ..Observation::default() }, &[1.0; 16])
+        };
         assert!(batch.is_empty() && !batch.is_full());
         assert!(row(&mut batch, 1.0) && row(&mut batch, 4.0));
         assert!(batch.is_full() && !row(&mut batch, 9.0));
@@ -308,7 +318,8 @@ mod tests {
     fn frozen_error(learner: &mut ArmLearner, from: usize, to: usize) -> f64 {
         let errors = (from..to).map(|at| {
             let batch = batch(learner.joints(), 10, at);
-            let error = |(m, e, r): (&Motion, &PerJoint, &PerJoint)| e[0] - learner.predict_joint(0, m, r[0]);
+            let error =
+                |(o, r): (&Observation, &PerJoint)| o.effort[0] - learner.predict_joint(0, &o.motion, r[0]);
             batch.rows().map(error).map(|error| error * error).sum::<f64>() / 10.0
         });
         errors.sum::<f64>() / (to - from) as f64
@@ -325,7 +336,7 @@ mod tests {
 
         let batch = batch(3, config.batch, 200);
         let (mut expected, mut expected_rigid) = (0.0, 0.0);
-        for (motion, effort, rigid_body) in batch.rows() {
+        for (Observation { motion, effort, .. }, rigid_body) in batch.rows() {
             let mut out = [f64::NAN; MAX_JOINTS];
             arm.predict(motion, rigid_body, &mut out);
             assert_eq!(out[3..], [0.0; MAX_JOINTS - 3]);
@@ -338,6 +349,31 @@ mod tests {
         assert!((report.rigid_body_mse / expected_rigid - 1.0).abs() < 1e-9);
         assert!(report.mean_rate > 0.0 && report.mean_rate <= 1.0);
         assert!(report.live_units > 0.1 && report.live_units <= 1.0);
+    }
+
+    #[test]
+    fn the_integrator_forgets_as_fast_at_any_rate() {
+        // A constant error of 1 Nm, nothing for the network to learn from (it stays at zero with a rate this small).
+        let config = Config { rate: 1e-9, memory_rate: 0.0, ..Config::default() };
+        let after = |period_ns: i64, batches: i64| {
+            let mut arm = ArmLearner::new(&config, &names(1)).unwrap();
+            let mut batch = Batch::new(1, 10);
+            for at in 0..10 * batches {
+                let observation =
+                    Observation { stamp_ns: at * period_ns, effort: [1.0; 16], ..Observation::default() };
+                batch.push(&observation, &[0.0; 16]);
+                if batch.is_full() {
+                    arm.step(0, &batch);
+                    batch.clear();
+                }
+            }
+            arm.joint(0).unwrap().integrator()
+        };
+        let expected = 1.0 - 0.5f64.powi(10);
+        for (period_ns, batches) in [(1_000_000, 10), (5_000_000, 2), (500_000, 20)] {
+            let integrator = after(period_ns, batches);
+            assert!((integrator - expected).abs() < 1e-6, "{period_ns} ns: {integrator}, not {expected}");
+        }
     }
 
     #[test]
@@ -355,7 +391,7 @@ mod tests {
                 let integrator = network.joint(0).unwrap().integrator();
                 let left = batch
                     .rows()
-                    .map(|(motion, effort, rigid)| {
+                    .map(|(Observation { motion, effort, .. }, rigid)| {
                         effort[0] - (network.predict_joint(0, motion, rigid[0]) - integrator)
                     })
                     .sum::<f64>()
@@ -406,7 +442,7 @@ mod tests {
                     if i == 4 {
                         spoil(&mut motion, &mut effort, &mut rigid_body, bad);
                     }
-                    batch.push(&motion, &effort, &rigid_body);
+                    batch.push(&Observation { stamp_ns: 0, motion, effort }, &rigid_body);
                 }
                 assert!(!arm.step(0, &batch).finite);
                 assert_eq!(format!("{:?}", arm.joint(0).unwrap().optimiser()), before);
@@ -432,7 +468,7 @@ mod tests {
         let mut other = arm.clone();
         let long = batch(2, 30, 0);
         let mut newest = Batch::new(2, 10);
-        long.rows().skip(20).for_each(|(m, e, r)| _ = newest.push(m, e, r));
+        long.rows().skip(20).for_each(|(observation, rigid)| _ = newest.push(observation, rigid));
         assert_eq!(arm.step(0, &long), other.step(0, &newest));
     }
 
@@ -496,7 +532,7 @@ mod tests {
                 for v in pair.chunks_exact(4) {
                     let mut motion = Motion::default();
                     (motion.q[0], motion.qd[0], motion.qdd[0]) = (v[0], v[1], v[2]);
-                    batch.push(&motion, &[v[3]; 16], &[0.0; 16]);
+                    batch.push(&Observation { stamp_ns: 0, motion, effort: [v[3]; 16] }, &[0.0; 16]);
                 }
                 arm.step(0, &batch);
                 let joint = arm.joint(0).unwrap();

@@ -617,7 +617,7 @@ pub fn load(
 mod tests {
     use super::*;
     use crate::learn::Batch;
-    use crate::sample::Motion;
+    use crate::sample::{Motion, Observation};
     use proptest::prelude::*;
 
     fn names(count: usize) -> Vec<String> {
@@ -635,7 +635,7 @@ mod tests {
             while !batch.is_full() {
                 let x = 0.1 * step as f64 + 0.01 * batch.len() as f64;
                 let motion = Motion { q: [x.sin(); 16], qd: [x.cos(); 16], qdd: [-x.sin(); 16] };
-                batch.push(&motion, &[3.0 * x.sin(); 16], &[0.5; 16]);
+                batch.push(&Observation { stamp_ns: 0, motion, effort: [3.0 * x.sin(); 16] }, &[0.5; 16]);
             }
             for joint in 0..joints.len() {
                 assert!(learner.step(joint, &batch).finite);
@@ -672,8 +672,9 @@ mod tests {
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left");
 
         let mut batch = Batch::new(3, 2);
-        batch.push(&Motion::default(), &[1.0; 16], &[0.0; 16]);
-        batch.push(&Motion { q: [0.2; 16], ..Motion::default() }, &[1.5; 16], &[0.0; 16]);
+        batch.push(&Observation { effort: [1.0; 16], ..Observation::default() }, &[0.0; 16]);
+        let motion = Motion { q: [0.2; 16], ..Motion::default() };
+        batch.push(&Observation { stamp_ns: 0, motion, effort: [1.5; 16] }, &[0.0; 16]);
         learner.new_task();
         for _ in 0..3 {
             assert_eq!(learner.step(1, &batch), loaded.step(1, &batch));

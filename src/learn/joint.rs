@@ -103,7 +103,10 @@ impl JointLearner {
     pub fn new(config: &Config, joint: usize, joints: usize) -> Result<Self, LearnError> {
         let width = 3 * joints;
         check_size(width, &config.hidden)?;
-        let network = Network::new(width, &config.hidden, config.seed as u64, joint as u64);
+        let mut network = Network::new(width, &config.hidden, config.seed as u64, joint as u64);
+        if config.zero_output {
+            network.silence_output();
+        }
         let mut ranges = Vec::new();
         for layer in network.layers() {
             if config.memory_groups == "layer" {
@@ -173,9 +176,9 @@ impl JointLearner {
         for ((row, input), target) in
             rows.iter().zip(self.inputs.chunks_exact_mut(width)).zip(&mut self.targets)
         {
-            self.scaling.input(&row.motion, input);
+            self.scaling.input(&row.observation.motion, input);
             let base = if self.residual { row.rigid_body[joint] } else { 0.0 };
-            *target = ((row.effort[joint] - base) / scale) as f32;
+            *target = ((row.observation.effort[joint] - base) / scale) as f32;
         }
         let inputs = &self.inputs[..count * width];
         let targets = &self.targets[..count];
@@ -185,8 +188,9 @@ impl JointLearner {
         let (mut loss, mut rigid_body_mse) = (0.0, 0.0);
         for (row, &output) in rows.iter().zip(outputs) {
             let base = if self.residual { row.rigid_body[joint] } else { 0.0 };
-            let error = row.effort[joint] - base - f64::from(output) * scale - self.integrator;
-            let rigid_body_error = row.effort[joint] - row.rigid_body[joint];
+            let effort = row.observation.effort[joint];
+            let error = effort - base - f64::from(output) * scale - self.integrator;
+            let rigid_body_error = effort - row.rigid_body[joint];
             loss += error * error * per_row;
             rigid_body_mse += rigid_body_error * rigid_body_error * per_row;
         }
@@ -216,7 +220,7 @@ impl JointLearner {
                 left_before
             };
             if left.is_finite() {
-                self.integrator += self.gain * (left - self.integrator);
+                self.integrator += self.share(batch.seconds()) * (left - self.integrator);
             }
         }
         StepReport {
@@ -225,6 +229,15 @@ impl JointLearner {
             mean_rate: update.mean_rate(),
             live_units,
             finite: true,
+        }
+    }
+
+    /// What the integrator takes up of the mean error that remains of a batch that stands for so many seconds: `gain` per
+    /// 10 ms (the paper's batch of ten at 1 kHz), so that it forgets as fast at any rate. Unknown time counts as 10 ms.
+    fn share(&self, seconds: Option<f64>) -> f64 {
+        match seconds {
+            Some(seconds) => 1.0 - (1.0 - self.gain).powf(seconds / 10e-3),
+            None => self.gain,
         }
     }
 

@@ -71,6 +71,13 @@ impl<T: Real> Network<T> {
         Network { sizes, layers, params }
     }
 
+    /// Sets the output layer to zero: the network answers 0 until it has learnt, and learns no less well.
+    pub fn silence_output(&mut self) {
+        if let Some(Layer { weights, bias, .. }) = self.layers.last() {
+            self.params[weights.start..bias.end].fill(T::zero());
+        }
+    }
+
     /// Units per layer: inputs, hidden layers, 1.
     pub fn sizes(&self) -> &[usize] {
         &self.sizes

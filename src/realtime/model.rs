@@ -177,7 +177,7 @@ impl Model for InverseDynamics {
     }
 
     fn observe(&mut self, observation: &Observation) -> bool {
-        let Observation { stamp_ns, motion, effort } = observation;
+        let stamp_ns = &observation.stamp_ns;
         let continues = self
             .last_stamp_ns
             .is_none_or(|last| *stamp_ns > last && stamp_ns.saturating_sub(last) <= self.gap_ns);
@@ -185,7 +185,7 @@ impl Model for InverseDynamics {
             self.batch.clear();
         }
         self.last_stamp_ns = Some(*stamp_ns);
-        self.batch.push(motion, effort, &self.rigid_body(motion));
+        self.batch.push(observation, &self.rigid_body(&observation.motion));
         self.batch.is_full()
     }
 
@@ -197,10 +197,11 @@ impl Model for InverseDynamics {
 
     fn score(&mut self, joint: usize) {
         let (mut learner, mut rigid) = (0.0, 0.0);
-        for (motion, effort, rigid_body) in self.batch.rows() {
-            let predicted = self.learner.predict_joint(joint, motion, rigid_body[joint]);
-            learner += (effort[joint] - predicted).powi(2);
-            rigid += (effort[joint] - rigid_body[joint]).powi(2);
+        for (observation, rigid_body) in self.batch.rows() {
+            let effort = observation.effort[joint];
+            let predicted = self.learner.predict_joint(joint, &observation.motion, rigid_body[joint]);
+            learner += (effort - predicted).powi(2);
+            rigid += (effort - rigid_body[joint]).powi(2);
         }
         let rows = self.batch.len().max(1) as f64;
         // A frozen network is neither kept nor put back: what the gate asks for beyond opening and shutting is not done.
@@ -257,8 +258,8 @@ impl Model for InverseDynamics {
         self.learner.copy_from(&kept.learner);
         self.gate = kept.gate;
         self.batch.clear();
-        for (motion, effort, rigid_body) in kept.batch.rows() {
-            self.batch.push(motion, effort, rigid_body);
+        for (observation, rigid_body) in kept.batch.rows() {
+            self.batch.push(observation, rigid_body);
         }
         self.last_stamp_ns = kept.last_stamp_ns;
     }
