@@ -12,6 +12,11 @@ const LOG: &str = "info,rustdds=error,ros2_client=error,cdr_encoding=error";
 
 fn main() -> std::process::ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // With internal errors logged, a reader of standard error that has gone would be a panic in whoever logs next.
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .init();
     metagd::command::run(metagd::command::Cli::parse())
 }

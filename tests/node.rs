@@ -40,8 +40,8 @@ impl Process {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let stdout = self.0.stdout.take().map(std::io::read_to_string).expect("piped").expect("UTF-8");
-        let stderr = self.0.stderr.take().map(std::io::read_to_string).expect("piped").expect("UTF-8");
+        let stdout = self.0.stdout.take().map_or(Ok(String::new()), std::io::read_to_string).expect("UTF-8");
+        let stderr = self.0.stderr.take().map_or(Ok(String::new()), std::io::read_to_string).expect("UTF-8");
         let status: ExitStatus = self.0.wait().expect("it has ended");
         Output { status, stdout: stdout.into_bytes(), stderr: stderr.into_bytes() }
     }
@@ -117,24 +117,50 @@ fn it_learns_from_a_live_robot_stops_cleanly_on_both_signals_and_goes_on_where_i
     }
 }
 
+/// Sees every command that the node publishes.
+struct Witness {
+    commands: Arc<Mutex<Vec<Vec<f64>>>>,
+    stop: Stop,
+    listening: std::thread::JoinHandle<Result<(), ros::RosError>>,
+}
+
+impl Witness {
+    fn of(domain: u16) -> Witness {
+        let options = NodeOptions {
+            domain_id: Some(domain),
+            network: Network::Loopback,
+            ..NodeOptions::new("witness")
+        };
+        let mut connection = ros::open(&options, || 0).unwrap();
+        let commands = Arc::new(Mutex::new(Vec::<Vec<f64>>::new()));
+        let seen = commands.clone();
+        let keep = Box::new(move |message: &metagd::msg::Float64MultiArray, _| {
+            seen.lock().unwrap().push(message.data.clone())
+        });
+        connection.subscribe_floats("/metagd/commands", Qos::DEFAULT, keep).unwrap();
+        let stop = Stop::new();
+        let stopping = stop.clone();
+        Witness { commands, stop, listening: std::thread::spawn(move || connection.run(stopping)) }
+    }
+
+    /// Whether torques worth the name were commanded.
+    fn saw_torques(&self) -> bool {
+        self.commands.lock().unwrap().iter().any(|torque| torque.iter().any(|tau| tau.abs() > 1.0))
+    }
+
+    /// The last command.
+    fn last(self) -> Option<Vec<f64>> {
+        self.stop.request();
+        self.listening.join().unwrap().unwrap();
+        let commands = self.commands.lock().unwrap();
+        commands.last().cloned()
+    }
+}
+
 #[test]
 fn a_panic_in_the_learner_ends_in_zero_torque_and_a_non_zero_exit() {
     let domain = ros::dds::free_domain().unwrap();
-    let options =
-        NodeOptions { domain_id: Some(domain), network: Network::Loopback, ..NodeOptions::new("witness") };
-    let mut witness = ros::open(&options, || 0).unwrap();
-    let commands = Arc::new(Mutex::new(Vec::<Vec<f64>>::new()));
-    let seen = commands.clone();
-    let keep = Box::new(move |message: &metagd::msg::Float64MultiArray, _| {
-        seen.lock().unwrap().push(message.data.clone())
-    });
-    witness.subscribe_floats("/metagd/commands", Qos::DEFAULT, keep).unwrap();
-    let stop = Stop::new();
-    let listening = {
-        let stop = stop.clone();
-        std::thread::spawn(move || witness.run(stop))
-    };
-
+    let witness = Witness::of(domain);
     let node = Process::start(
         domain,
         &["node", "--urdf", &urdf(), "--inject-panic", "2500", "-p", "limits.ramp:=0.1"],
@@ -143,15 +169,43 @@ fn a_panic_in_the_learner_ends_in_zero_torque_and_a_non_zero_exit() {
     let left = node.end();
     let log = text(&left.stderr);
     assert_eq!(left.status.code(), Some(1), "{log}");
-    assert!(log.contains("a panic was injected"), "{log}");
+    assert!(log.contains("a panic was injected (src/command/fault.rs:"), "{log}");
+    assert!(!log.contains("' panicked at"), "printed by the pinned thread itself: {log}");
     drop(simulator);
-    stop.request();
-    listening.join().unwrap().unwrap();
+    assert!(witness.saw_torques(), "it had commanded torques before");
+    assert_eq!(witness.last(), Some(vec![0.0; 7]), "and the last is zero");
+}
 
-    let commands = commands.lock().unwrap();
-    let largest = |torque: &Vec<f64>| torque.iter().fold(0.0f64, |max, tau| max.max(tau.abs()));
-    assert!(commands.iter().any(|torque| largest(torque) > 1.0), "it had commanded torques before");
-    assert_eq!(commands.last(), Some(&vec![0.0; 7]), "and the last is zero");
+#[test]
+fn neither_an_impatient_launcher_nor_a_log_that_cannot_be_written_keeps_it_from_zero_torque() {
+    let domain = ros::dds::free_domain().unwrap();
+    let witness = Witness::of(domain);
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("learnt.safetensors");
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("latency.hlog")).unwrap();
+    let (save, run_dir) = (assignment("checkpoint.save", &checkpoint), assignment("run_dir", folder.path()));
+    let (urdf, ramp) = (urdf(), "limits.ramp:=0.1");
+    let mut node =
+        Process::start(domain, &["node", "--urdf", &urdf, "-p", ramp, "-p", &save, "-p", &run_dir]);
+    drop(node.0.stderr.take());
+    drop(node.0.stdout.take());
+    let simulator = Process::start(domain, &["simulate", "--live", "--seconds", "30"]);
+    let began = Instant::now();
+    while !witness.saw_torques() {
+        assert!(node.0.try_wait().unwrap().is_none(), "it stopped by itself");
+        assert!(began.elapsed() < PATIENCE, "no torque");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(1500)); // longer than an interval of the log
+
+    node.signal(rustix::process::Signal::INT);
+    std::thread::sleep(Duration::from_millis(5));
+    node.signal(rustix::process::Signal::TERM);
+    let left = node.end();
+    drop(simulator);
+    assert_eq!(left.status.code(), Some(1), "the log was not written: {}", left.status);
+    assert!(checkpoint.exists());
+    assert_eq!(witness.last(), Some(vec![0.0; 7]));
 }
 
 #[test]

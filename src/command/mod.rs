@@ -4,6 +4,7 @@
 //! error. Exit codes: 0 done, 1 failed, 2 wrongly used.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use std::io::Write;
 use std::process::ExitCode;
 
 pub mod demo;
@@ -75,7 +76,8 @@ pub fn run(cli: Cli) -> ExitCode {
         if broken_pipe {
             return ExitCode::SUCCESS;
         }
-        eprintln!("error: {}", described(&error));
+        // Not `eprintln!`, which panics when nobody reads standard error any more.
+        let _ = writeln!(std::io::stderr(), "error: {}", described(&error));
         ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
     })
 }
@@ -93,7 +95,6 @@ fn described(error: &anyhow::Error) -> String {
 
 /// Writes figures to standard output in one piece.
 fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::Write;
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()?;

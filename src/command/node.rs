@@ -3,8 +3,14 @@
 //! Contract: four threads. The I/O thread (middleware) runs the intake and pushes samples; the pinned thread predicts and
 //! learns; the publisher thread sends the newest torque; this one keeps house: histograms, checkpoints, signals. Figures
 //! go to standard output at the end, everything else to standard error.
+//!
+//! Every way to end, but a kill, is the same: the pinned thread lets the torque decay (or, if it panicked, sends zero), the
+//! publisher sends what it left, and only then is the connection closed. So a panic in a callback is caught rather than
+//! let loose on the middleware, and a log that cannot be written stops nothing.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -18,12 +24,12 @@ use crate::config::Config;
 use crate::dynamics::Arm;
 use crate::learn::ArmLearner;
 use crate::learn::checkpoint::{self, Reload};
-use crate::msg::{Float64MultiArray, Header, JointState, Time};
+use crate::msg::{Float64MultiArray, Header, JointState, JointTrajectory, JointTrajectoryPointView, Time};
 use crate::realtime::{
     Command, CommandSender, DropReason, Intake, InverseDynamics, LatencyLog, MonotonicClock, Pipeline, Probe,
     Runtime, SampleSender, Status, Summary, TorqueReceiver, probe,
 };
-use crate::ros::{self, Arrival, Connection, Publisher, Qos, Stop, Subscription};
+use crate::ros::{self, Arrival, Callback, Connection, Publisher, Qos, Stop, Subscription};
 use crate::sample::Torque;
 
 /// Runs the ROS 2 node: learns from joint states, publishes feed-forward torques.
@@ -51,6 +57,9 @@ type NodeModel = PanicAfter<InverseDynamics>;
 const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// How long the machine's stalls are measured on the pinned thread's CPU before the run.
 const PROBE_BEFORE: Duration = Duration::from_millis(500);
+
+/// What the middleware gets to deliver the last torque, before its connection is closed.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Runs `metagd node`.
 ///
@@ -101,7 +110,8 @@ pub fn run(args: &Args) -> Result<()> {
     })?;
     let intake = Intake::new(&config, &joints)?;
     let drops = intake.drops();
-    let subscriptions = subscribe(connection.as_mut(), &config, intake, runtime.sender())?;
+    let panicked = Arc::new(AtomicBool::new(false));
+    let subscriptions = subscribe(connection.as_mut(), &config, intake, runtime.sender(), &panicked)?;
     let publishing = publish(connection.as_mut(), &config, &joints, runtime.torques())?;
     let stop = Stop::new();
     let listening = listen(connection, &stop)?;
@@ -112,7 +122,8 @@ pub fn run(args: &Args) -> Result<()> {
     let until = args.seconds.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
     let mut malformed = 0;
     let mut said = Instant::now();
-    let mut housekeep = |log: &mut LatencyLog| -> Result<()> {
+    let mut unlogged = false;
+    let mut housekeep = |log: &mut LatencyLog| {
         while let Some(report) = telemetry.try_recv() {
             log.record(&report);
         }
@@ -122,17 +133,22 @@ pub fn run(args: &Args) -> Result<()> {
         let seen: u64 = subscriptions.iter().map(Subscription::malformed).sum();
         (malformed..seen).for_each(|_| drops.count(DropReason::Malformed));
         malformed = seen;
-        log.tick(&drops)?;
+        if let Err(error) = log.tick(&drops)
+            && !unlogged
+        {
+            unlogged = true;
+            tracing::error!("{error}; the node goes on, its latency log will be incomplete");
+        }
         if said.elapsed() > Duration::from_secs(10) {
             said = Instant::now();
             let received: u64 = subscriptions.iter().map(Subscription::received).sum();
             let lost: u64 = subscriptions.iter().map(Subscription::lost).sum();
             tracing::info!("{received} messages, {lost} lost on the wire, {} dropped", drops.total());
         }
-        Ok(())
     };
-    while runtime.status() == Status::Running && !listening.is_finished() {
-        housekeep(&mut log)?;
+    let ended = || listening.is_finished() || publishing.is_finished() || panicked.load(Ordering::Relaxed);
+    while runtime.status() == Status::Running && !ended() {
+        housekeep(&mut log);
         keeper.keep();
         if until.is_some_and(|until| Instant::now() >= until) || interrupt.sleep(HOUSEKEEPING) {
             break;
@@ -142,20 +158,41 @@ pub fn run(args: &Args) -> Result<()> {
     tracing::info!("stopping");
     let counts = runtime.counts();
     let stopped = runtime.stop();
-    housekeep(&mut log)?;
+    let published = join(publishing, "publisher");
+    std::thread::sleep(LAST_WORDS);
     stop.request();
     let listened = join(listening, "I/O");
-    let published = join(publishing, "publisher");
+    housekeep(&mut log);
     let (counts, saved) = match &stopped {
         Ok(stopped) => (stopped.counts, keeper.save(stopped.model.inner().learner())),
         Err(_) => (counts, Ok(())),
     };
-    let summary = log.finish(&drops, &counts)?;
-    report(&summary, args.json)?;
+    let reported =
+        log.finish(&drops, &counts).map_err(Into::into).and_then(|summary| report(&summary, args.json));
     stopped?;
+    if panicked.load(Ordering::Relaxed) {
+        bail!("the intake panicked, and the torque was taken to zero");
+    }
     listened?;
     published?;
-    saved
+    saved?;
+    reported
+}
+
+/// A callback that is called no more once it has panicked, which is then said in `panicked`.
+fn guarded<M: 'static>(
+    panicked: &Arc<AtomicBool>,
+    mut callback: impl FnMut(&M, Arrival) + Send + 'static,
+) -> Callback<M> {
+    let panicked = panicked.clone();
+    Box::new(move |message, arrival| {
+        if panicked.load(Ordering::Relaxed) {
+            return;
+        }
+        if catch_unwind(AssertUnwindSafe(|| callback(message, arrival))).is_err() {
+            panicked.store(true, Ordering::Relaxed);
+        }
+    })
 }
 
 /// Wires the topics to the intake and the intake to the pinned thread.
@@ -164,6 +201,7 @@ fn subscribe(
     config: &Config,
     intake: Intake,
     sender: SampleSender<NodeModel>,
+    panicked: &Arc<AtomicBool>,
 ) -> Result<Vec<Subscription>> {
     // All callbacks run on the I/O thread, so the lock is never contended.
     let intake = Arc::new(Mutex::new(intake));
@@ -174,7 +212,7 @@ fn subscribe(
     subscriptions.push(connection.subscribe_joint_state(
         &config.topic_joint_states,
         Qos::SENSOR_DATA,
-        Box::new(move |message, arrival: Arrival| {
+        guarded(panicked, move |message, arrival| {
             let mut intake = states.lock().unwrap_or_else(PoisonError::into_inner);
             if let Ok(sample) = intake.joint_state(message, arrival.monotonic_ns, arrival.wall_ns) {
                 // A full ring is counted by the sender; a stopped thread is housekeeping's to notice.
@@ -187,7 +225,7 @@ fn subscribe(
         subscriptions.push(connection.subscribe_joint_state(
             &config.topic_torque,
             Qos::SENSOR_DATA,
-            Box::new(move |message, _| {
+            guarded(panicked, move |message, _| {
                 let _ = torques.lock().unwrap_or_else(PoisonError::into_inner).torque_state(message);
             }),
         )?);
@@ -198,7 +236,7 @@ fn subscribe(
             connection.subscribe_trajectory_point(
                 &config.topic_reference,
                 Qos::SENSOR_DATA,
-                Box::new(move |point, arrival| {
+                guarded(panicked, move |point: &JointTrajectoryPointView, arrival| {
                     let mut intake = references.lock().unwrap_or_else(PoisonError::into_inner);
                     let (q, qd, qdd) = (&point.positions, &point.velocities, &point.accelerations);
                     let _ = intake.reference::<&str>(&[], q, qd, qdd, arrival.monotonic_ns);
@@ -208,7 +246,7 @@ fn subscribe(
             connection.subscribe_trajectory(
                 &config.topic_reference,
                 Qos::SENSOR_DATA,
-                Box::new(move |trajectory, arrival| {
+                guarded(panicked, move |trajectory: &JointTrajectory, arrival| {
                     let mut intake = references.lock().unwrap_or_else(PoisonError::into_inner);
                     if let Some(point) = trajectory.points.first() {
                         let (q, qd, qdd) = (&point.positions, &point.velocities, &point.accelerations);
@@ -337,4 +375,25 @@ fn report(summary: &Summary, json: bool) -> Result<()> {
         crate::report::latency::render(summary)
     };
     super::print(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_callback_that_panicked_is_called_no_more() {
+        let panicked = Arc::new(AtomicBool::new(false));
+        let calls = Arc::new(Mutex::new(0));
+        let counted = calls.clone();
+        let mut callback = guarded(&panicked, move |&fatal: &bool, _| {
+            *counted.lock().unwrap() += 1;
+            assert!(!fatal, "as the test wants it");
+        });
+        for fatal in [false, true, false] {
+            callback(&fatal, Arrival::default());
+        }
+        assert!(panicked.load(Ordering::Relaxed));
+        assert!(*calls.lock().unwrap_or_else(PoisonError::into_inner) == 2);
+    }
 }

@@ -25,13 +25,13 @@ pub struct Args {
     #[arg(long = "topic", value_name = "TOPIC")]
     topics: Vec<String>,
     /// Begin this many seconds into the bag.
-    #[arg(long, value_name = "S", default_value_t = 0.0)]
+    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = offset)]
     start_offset: f64,
     /// Over and over, until interrupted.
     #[arg(long = "loop")]
     repeat: bool,
     /// Wait as long as this for a subscriber of each topic before the first message.
-    #[arg(long, value_name = "S", default_value_t = 2.0)]
+    #[arg(long, value_name = "S", default_value_t = 2.0, value_parser = offset)]
     wait: f64,
     /// Publish best effort instead of reliable.
     #[arg(long)]
@@ -47,6 +47,13 @@ fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate > 0.0 && rate <= 1e6 => Ok(rate),
         _ => Err("must be a number above 0".into()),
+    }
+}
+
+fn offset(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=1e6).contains(&seconds) => Ok(seconds),
+        _ => Err("must be a number of seconds from 0".into()),
     }
 }
 
@@ -84,7 +91,7 @@ pub fn run(args: &Args) -> Result<()> {
     let stopping = stop.clone();
     let listening =
         std::thread::Builder::new().name("ros-io".into()).spawn(move || connection.run(stopping))?;
-    let until = Instant::now() + Duration::from_secs_f64(args.wait.clamp(0.0, 3600.0));
+    let until = Instant::now() + Duration::from_secs_f64(args.wait);
     for publisher in publishers.values() {
         publisher.wait_for_subscribers(1, until.saturating_duration_since(Instant::now()));
     }
@@ -123,7 +130,7 @@ fn play_once(
 ) -> Result<()> {
     let filter = Filter {
         topics: args.topics.clone(),
-        start_offset_ns: (args.start_offset.max(0.0) * 1e9) as i64,
+        start_offset_ns: (args.start_offset * 1e9) as i64,
         ..Filter::default()
     };
     let mut begin: Option<(i64, Instant)> = None;
@@ -154,4 +161,17 @@ fn play_once(
         played.worst_lag = played.worst_lag.max(Instant::now().saturating_duration_since(due));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_finite_and_not_negative() {
+        assert_eq!(offset("1.5"), Ok(1.5));
+        for bad in ["nan", "inf", "-1", "soon"] {
+            assert!(offset(bad).is_err(), "{bad}");
+        }
+    }
 }

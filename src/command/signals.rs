@@ -2,16 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+
+/// A second signal this soon is the first one again: Ctrl-C reaches a whole process group, and whoever started us
+/// (`ros2 launch`, `metagd demo`) then sends its own. It must not cut short the way to zero torque.
+const REPEATED: Duration = Duration::from_secs(3);
 
 /// Raised once the user (or `ros2 launch`) wants the process to end.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Catches SIGINT and SIGTERM from now on. A second signal ends the process at once, with exit code 130.
+    /// Catches SIGINT and SIGTERM from now on. A signal that comes [`REPEATED`] or more
+    /// after the first ends the process at once, with exit code 130.
     ///
     /// # Errors
     /// If the handlers cannot be installed.
@@ -31,9 +36,11 @@ impl Interrupt {
                     Err(error) => return drop(ready.send(Err(error))),
                 };
                 let _ = ready.send(Ok(()));
+                let mut first: Option<Instant> = None;
                 loop {
                     tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-                    if raised.0.swap(true, Ordering::Relaxed) {
+                    raised.0.store(true, Ordering::Relaxed);
+                    if first.get_or_insert_with(Instant::now).elapsed() >= REPEATED {
                         std::process::exit(130);
                     }
                 }
@@ -43,21 +50,16 @@ impl Interrupt {
         Ok(flag)
     }
 
-    /// Whether a signal has come, or [`Interrupt::raise`] was called.
+    /// Whether a signal has come.
     pub fn raised(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Ends the process's loops from within.
-    pub fn raise(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
     /// Sleeps for `time`, or until raised (looked at every 20 ms); true if raised.
     pub fn sleep(&self, time: Duration) -> bool {
-        let until = std::time::Instant::now() + time;
+        let until = Instant::now() + time;
         while !self.raised() {
-            let left = until.saturating_duration_since(std::time::Instant::now());
+            let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return false;
             }

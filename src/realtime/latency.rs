@@ -333,6 +333,8 @@ impl LatencyLog {
         deadline.worst_consecutive = deadline.worst_consecutive.max(self.consecutive);
         let &BatchReport { arrival_ns, done_ns, left_out_ns, .. } = report;
         self.misses.push(Miss { arrival_ns, done_ns, left_out_ns });
+        // With no probe to do it, misses would pile up until the end.
+        self.settle(done_ns.saturating_sub(SETTLED_AFTER));
     }
 
     /// Takes in a waking of the probe that runs beside the pinned thread.
@@ -740,6 +742,16 @@ mod tests {
         assert_eq!(misses(batch(100, 20, 20, 0), &[late(106, 6), late(106, 6)]), (1, 1), "counted once");
         assert_eq!(misses(batch(100, 9, 2, 4), &[]), (1, 0), "9 - 7 + 4 <= 10");
         assert_eq!(misses(batch(100, 9, 9, 4), &[]), (1, 1));
+    }
+
+    #[test]
+    fn misses_are_settled_without_a_probe() {
+        let mut log = log(None);
+        for at_ms in (0..600_000).step_by(10) {
+            log.record(&batch(at_ms, 12, 12, 0));
+        }
+        assert!(log.misses.len() <= 201, "{}", log.misses.len());
+        assert_eq!(summary(&mut log).deadline.unexplained_misses, 60_000);
     }
 
     #[test]

@@ -15,12 +15,14 @@
 //! sample's `seq` and stamp and no prediction; then the thread sleeps. A clean stop decays in the same way.
 //!
 //! A panic in the model (or anywhere else in the loop) is caught: zero torque goes out, the thread ends, every handle says
-//! [`Status::Panicked`], and [`Runtime::stop`] returns the message. Nothing hangs.
+//! [`Status::Panicked`], and [`Runtime::stop`] returns message and place. Nothing hangs. The thread prints nothing of it,
+//! for printing may block (a pipe that nobody reads) or take long (a backtrace) while the last torque is still commanded.
 
 use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, mpsc};
+use std::sync::{Arc, Once, OnceLock, mpsc};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -389,6 +391,7 @@ impl<M: Model + 'static> Runtime<M> {
             freed: AtomicU64::new(0),
             non_finite: AtomicU64::new(0),
         });
+        hook_panics();
         let (ready, is_ready) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("metagd-rt".into())
@@ -493,6 +496,29 @@ impl<M: Model + 'static> Drop for Runtime<M> {
     }
 }
 
+thread_local! {
+    /// Whether this is a pinned thread in its loop.
+    static IN_LOOP: Cell<bool> = const { Cell::new(false) };
+    /// Where it panicked.
+    static PANICKED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps a pinned thread's panic from being printed by that thread, before its zero torque; other threads' panics go to
+/// whatever hook there was.
+fn hook_panics() {
+    static HOOKED: Once = Once::new();
+    HOOKED.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !IN_LOOP.get() {
+                return others(info);
+            }
+            let place = info.location().map(ToString::to_string);
+            PANICKED_AT.with_borrow_mut(|at| *at = place);
+        }));
+    });
+}
+
 fn panic_of<T>(joined: thread::Result<T>) -> String {
     joined.err().map_or_else(|| "it ended before it was ready".into(), |panic| message_of(panic.as_ref()))
 }
@@ -532,21 +558,23 @@ fn pinned_thread<M: Model>(
         decayed_until_ns: None,
         pipeline,
     };
+    IN_LOOP.set(true);
     let outcome = catch_unwind(AssertUnwindSafe(|| pinned.run()));
-    let faults = page_faults(tid());
+    IN_LOOP.set(false);
     match outcome {
         Ok(()) => {
             if !pinned.pipeline.limits().is_zero() {
                 shared.hand_over(pinned.last);
             }
             shared.end(Status::Stopped);
-            (Ok(pinned.pipeline), faults)
+            (Ok(pinned.pipeline), page_faults(tid()))
         }
         Err(panic) => {
             // Zero first: whoever sees the status finds the torque in the ring.
             shared.hand_over(pinned.last);
             shared.end(Status::Panicked);
-            (Err(message_of(panic.as_ref())), faults)
+            let place = PANICKED_AT.take().unwrap_or_else(|| "an unknown place".into());
+            (Err(format!("{} ({place})", message_of(panic.as_ref()))), page_faults(tid()))
         }
     }
 }
