@@ -15,7 +15,7 @@ const REPEATED: Duration = Duration::from_secs(3);
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Catches SIGINT and SIGTERM from now on. A signal that comes [`REPEATED`] or more
+    /// Catches SIGINT and SIGTERM from now on. A signal that comes three seconds or more
     /// after the first ends the process at once, with exit code 130.
     ///
     /// # Errors

@@ -202,8 +202,11 @@ fn bounded<T: Real>(rate: T) -> T {
     rate.max(T::of(MIN_RATE)).min(T::of(MAX_RATE))
 }
 
+/// The running mean of `old` and `new`, with what is too small for a normal number taken as zero: rounding keeps a moment
+/// that fades from ever reaching it, and arithmetic on subnormal numbers makes the steps of silent units several times slower.
 fn smoothed<T: Real>(beta: f64, old: T, new: T) -> T {
-    T::of(beta) * old + T::of(1.0 - beta) * new
+    let mean = T::of(beta) * old + T::of(1.0 - beta) * new;
+    if mean.abs() < T::min_positive_value() { T::zero() } else { mean }
 }
 
 /// One coordinate of Adam's direction, `m / (sqrt(s) + eps)`, with its moments brought up to date.
@@ -217,4 +220,19 @@ pub(super) fn adam<T: Real>(m: &mut T, s: &mut T, gradient: T) -> T {
 pub(super) fn corrected_rate(rate: f64, steps: i32) -> f64 {
     let t = f64::from(steps);
     rate * (1.0 - BETA2.powf(t)).sqrt() / (1.0 - BETA1.powf(t))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_that_fade_reach_zero() {
+        let (mut m, mut s) = (1e-3f32, 1e-30f32);
+        for _ in 0..20_000 {
+            adam(&mut m, &mut s, 0.0);
+            assert!(!m.is_subnormal() && !s.is_subnormal(), "{m:e} {s:e}");
+        }
+        assert_eq!((m, s), (0.0, 0.0));
+    }
 }

@@ -16,8 +16,8 @@ use crate::experiment::feed::Feed;
 use crate::realtime::latency::LatencyError;
 use crate::realtime::runtime::SendError;
 use crate::realtime::{
-    Clock, Command, DropReason, InverseDynamics, LatencyLog, MonotonicClock, Pipeline, Probe, Runtime,
-    SampleSender, Summary, TorqueReceiver, probe,
+    Clock, Command, InverseDynamics, LatencyLog, MonotonicClock, Pipeline, Probe, Runtime, SampleSender,
+    Summary, TorqueReceiver, probe,
 };
 use crate::sample::{MAX_JOINTS, PerJoint, Sample};
 
@@ -178,8 +178,8 @@ fn pace(
             thread::sleep(due.saturating_duration_since(Instant::now()));
             let Some(sample) = feed.sample(&row, clock.now_ns()) else { continue };
             match sender.send(sample) {
-                Ok(()) => {}
-                Err(SendError::Full) => feed.drops().count(DropReason::RingFull),
+                // The sender has counted what the ring did not take.
+                Ok(()) | Err(SendError::Full) => {}
                 // What it died of comes out when it is stopped.
                 Err(SendError::Stopped) => return Ok(()),
             }
