@@ -199,8 +199,7 @@ impl Setup {
             notes.extend(arm.notes().iter().cloned());
         }
         for recording in &recordings {
-            let name = recording.source().display();
-            notes.extend(recording.notes().iter().map(|note| format!("{name}: {note}")));
+            notes.extend(recording.notes().iter().cloned());
         }
         Ok(Setup { recordings, joints, arm, notes })
     }
