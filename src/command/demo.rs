@@ -21,7 +21,7 @@ pub struct Args {
     /// Seed of the arm's true parameters, its noise and the lifts.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Run folder [default: runs/demo-<time>].
+    /// Run folder [default: a new one below runs/].
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Parameters of the node that differ from its defaults.

@@ -75,9 +75,20 @@ pub fn run(cli: Cli) -> ExitCode {
         if broken_pipe {
             return ExitCode::SUCCESS;
         }
-        eprintln!("error: {error:#}");
+        eprintln!("error: {}", described(&error));
         ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
     })
+}
+
+/// The error and its causes in one line, without the causes that it names itself.
+fn described(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// Writes figures to standard output in one piece.
@@ -94,5 +105,17 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value > 0.0 && value <= 3600.0 => Ok(value),
         _ => Err("must be a number of seconds above 0, to 3600".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = || std::io::Error::other("disk full");
+        let told = anyhow::Error::new(cause()).context("cannot save: disk full");
+        assert_eq!(super::described(&told), "cannot save: disk full");
+        let untold = anyhow::Error::new(cause()).context("cannot save");
+        assert_eq!(super::described(&untold), "cannot save: disk full");
     }
 }

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use super::Usage;
 use crate::config::{Config, Value};
 use crate::ros::params;
 
@@ -32,7 +33,7 @@ impl ParameterArgs {
     /// The configuration that they make for the node of this fully qualified name.
     ///
     /// # Errors
-    /// A file that cannot be read; an unknown name, a wrong type or a value out of range, each with its place.
+    /// [`Usage`]: a file that cannot be read; an unknown name, a wrong type or a value out of range, each with its place.
     pub fn config(&self, node: &str) -> anyhow::Result<Config> {
         let shorthands = [
             self.preset.clone().map(|preset| ("preset", Value::Text(preset))),
@@ -40,7 +41,8 @@ impl ParameterArgs {
             (!self.joints.is_empty()).then(|| ("joints", Value::Texts(self.joints.clone()))),
         ];
         let shorthands = shorthands.into_iter().flatten().collect::<Vec<_>>();
-        Ok(params::config(&self.files, &self.assignments, &shorthands, node)?)
+        let config = params::config(&self.files, &self.assignments, &shorthands, node);
+        Ok(config.map_err(|error| Usage(error.to_string()))?)
     }
 }
 
