@@ -1,70 +1,13 @@
 //! The node as a user runs it: the binary, on real DDS on loopback, with the simulated arm as its robot.
 
-use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+mod common;
+
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use common::{PATIENCE, PROGRAM, Process, assignment, text, urdf};
 use metagd::ros::{self, Network, NodeOptions, Qos, Stop};
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_metagd");
-const PATIENCE: Duration = Duration::from_secs(60);
-
-struct Process(Child);
-
-impl Process {
-    fn start(domain: u16, args: &[&str]) -> Process {
-        let child = Command::new(PROGRAM)
-            .args(args)
-            .env("ROS_DOMAIN_ID", domain.to_string())
-            .env("ROS_LOCALHOST_ONLY", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        Process(child)
-    }
-
-    fn signal(&self, signal: rustix::process::Signal) {
-        rustix::process::kill_process(rustix::process::Pid::from_child(&self.0), signal).expect("it lives");
-    }
-
-    /// Waits for the end, which must come.
-    fn end(mut self) -> Output {
-        let began = Instant::now();
-        while self.0.try_wait().expect("it is ours").is_none() {
-            if began.elapsed() > PATIENCE {
-                let _ = self.0.kill();
-                panic!("the process hangs");
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        let stdout = self.0.stdout.take().map_or(Ok(String::new()), std::io::read_to_string).expect("UTF-8");
-        let stderr = self.0.stderr.take().map_or(Ok(String::new()), std::io::read_to_string).expect("UTF-8");
-        let status: ExitStatus = self.0.wait().expect("it has ended");
-        Output { status, stdout: stdout.into_bytes(), stderr: stderr.into_bytes() }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn urdf() -> String {
-    format!("{}/urdf/kuka_lwr.urdf", env!("CARGO_MANIFEST_DIR"))
-}
-
-fn assignment(name: &str, path: &Path) -> String {
-    format!("{name}:={}", path.display())
-}
 
 #[test]
 fn it_learns_from_a_live_robot_stops_cleanly_on_both_signals_and_goes_on_where_it_was() {

@@ -45,6 +45,9 @@ pub struct Args {
     /// Topic of sensor_msgs/JointState in the bags; needed only if a bag has several.
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
+    /// Of an .mcap file that is cut off (power loss, full disk), replay what is left instead of failing.
+    #[arg(long)]
+    salvage: bool,
     /// Rows to leave out at the beginning of every input.
     #[arg(long, value_name = "ROWS", default_value_t = 0)]
     skip: usize,
@@ -155,7 +158,7 @@ impl Setup {
                 topic: args.topic.clone(),
                 torque_topic: torque_topic.clone(),
                 joints: joints.to_vec(),
-                ..RecordingOptions::default()
+                salvage: args.salvage,
             };
             let mut recordings: Vec<Recording> = Vec::with_capacity(args.inputs.len());
             for input in &args.inputs {
@@ -196,8 +199,7 @@ impl Setup {
             notes.extend(arm.notes().iter().cloned());
         }
         for recording in &recordings {
-            let name = recording.source().display();
-            notes.extend(recording.notes().iter().map(|note| format!("{name}: {note}")));
+            notes.extend(recording.notes().iter().cloned());
         }
         Ok(Setup { recordings, joints, arm, notes })
     }
