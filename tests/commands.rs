@@ -500,7 +500,7 @@ fn wrong_use_exits_with_2_and_says_of_what() {
         (&["node", "-p", "deadlin:=5.0"], "deadline"),
         (&["node", "-p", "deadline"], "deadline"),
         (&["node", "--preset", "human"], "human"),
-        (&["doctor", "--seconds", "-1"], "--seconds"),
+        (&["doctor", "--seconds", "0"], "--seconds"),
     ];
     for (arguments, part) in cases {
         let output = metagd(arguments);
