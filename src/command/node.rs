@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::fault::PanicAfter;
 use super::parameters::ParameterArgs;
@@ -58,6 +58,9 @@ const HOUSEKEEPING: Duration = Duration::from_millis(50);
 /// How long the machine's stalls are measured on the pinned thread's CPU before the run.
 const PROBE_BEFORE: Duration = Duration::from_millis(500);
 
+/// How often the same trouble, or the same state of affairs, is said again.
+const SAY_EVERY: Duration = Duration::from_secs(10);
+
 /// What the middleware gets to deliver the last torque, before its connection is closed.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
@@ -69,6 +72,8 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 pub fn run(args: &Args) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let config = args.parameters.config(&args.graph.full_name("metagd"))?;
+    let graph = args.graph.options("metagd")?;
+    check_writable(&config)?;
     let arm = Arm::from_config(&config)?;
     let joints = match &arm {
         Some(arm) => arm.joint_names().to_vec(),
@@ -104,7 +109,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let probe = Probe::start(&config, &cpus);
 
-    let mut connection = ros::open(&args.graph.options("metagd")?, || {
+    let mut connection = ros::open(&graph, || {
         use crate::realtime::Clock;
         MonotonicClock::new().now_ns()
     })?;
@@ -139,7 +144,7 @@ pub fn run(args: &Args) -> Result<()> {
             unlogged = true;
             tracing::error!("{error}; the node goes on, its latency log will be incomplete");
         }
-        if said.elapsed() > Duration::from_secs(10) {
+        if said.elapsed() >= SAY_EVERY {
             said = Instant::now();
             let received: u64 = subscriptions.iter().map(Subscription::received).sum();
             let lost: u64 = subscriptions.iter().map(Subscription::lost).sum();
@@ -177,6 +182,18 @@ pub fn run(args: &Args) -> Result<()> {
     published?;
     saved?;
     reported
+}
+
+/// Finds out before the start, and not a minute later, that checkpoints cannot be saved where they should.
+fn check_writable(config: &Config) -> Result<()> {
+    if config.save.is_empty() {
+        return Ok(());
+    }
+    let folder = Path::new(&config.save).parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    tempfile::NamedTempFile::new_in(folder)
+        .with_context(|| format!("checkpoint.save: nothing can be written to {}", folder.display()))?;
+    Ok(())
 }
 
 /// A callback that is called no more once it has panicked, which is then said in `panicked`.
@@ -248,10 +265,12 @@ fn subscribe(
                 Qos::SENSOR_DATA,
                 guarded(panicked, move |trajectory: &JointTrajectory, arrival| {
                     let mut intake = references.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(point) = trajectory.points.first() {
-                        let (q, qd, qdd) = (&point.positions, &point.velocities, &point.accelerations);
-                        let _ = intake.reference(&trajectory.joint_names, q, qd, qdd, arrival.monotonic_ns);
-                    }
+                    let (names, point) = (&trajectory.joint_names, trajectory.points.first());
+                    // Without a point it is refused for its missing positions, and counted.
+                    let (q, qd, qdd) = point.map_or((&[][..], &[][..], &[][..]), |point| {
+                        (&point.positions[..], &point.velocities[..], &point.accelerations[..])
+                    });
+                    let _ = intake.reference(names, q, qd, qdd, arrival.monotonic_ns);
                 }),
             )
         };
@@ -270,14 +289,15 @@ fn publish(
     joints: &[String],
     torques: TorqueReceiver<NodeModel>,
 ) -> Result<JoinHandle<Result<()>>> {
-    let mut feedforward = match config.topic_feedforward.as_str() {
+    let feedforward = match config.topic_feedforward.as_str() {
         "" => None,
         topic => Some(connection.publish_joint_state(topic, Qos::COMMAND)?),
     };
-    let mut commands = match config.topic_commands.as_str() {
+    let commands = match config.topic_commands.as_str() {
         "" => None,
         topic => Some(connection.publish_floats(topic, Qos::COMMAND)?),
     };
+    let (mut feedforward, mut commands) = (Outlet::new(feedforward), Outlet::new(commands));
     let mut state =
         JointState { name: joints.to_vec(), effort: vec![0.0; joints.len()], ..JointState::default() };
     let mut floats = Float64MultiArray { data: vec![0.0; joints.len()], ..Float64MultiArray::default() };
@@ -286,8 +306,8 @@ fn publish(
         floats.data.copy_from_slice(efforts);
         state.effort.copy_from_slice(efforts);
         state.header = Header { stamp: Time::from_ns(torque.stamp_ns), ..Header::default() };
-        offer(&mut commands, &floats);
-        offer(&mut feedforward, &state);
+        commands.offer(&floats);
+        feedforward.offer(&state);
     };
     let thread = std::thread::Builder::new().name("publisher".into()).spawn(move || {
         loop {
@@ -301,10 +321,28 @@ fn publish(
     Ok(thread)
 }
 
-/// Publishes, if there is a topic. What the middleware does not take now is not worth sending later.
-fn offer<M>(publisher: &mut Option<Publisher<M>>, message: &M) {
-    if let Some(Err(error)) = publisher.as_mut().map(|publisher| publisher.publish(message)) {
-        tracing::debug!("{error}");
+/// A topic that the node publishes on, if it is named. What the middleware does not take now is not worth sending later,
+/// but it is said.
+struct Outlet<M> {
+    publisher: Option<Publisher<M>>,
+    refused: u64,
+    said: Option<Instant>,
+}
+
+impl<M> Outlet<M> {
+    fn new(publisher: Option<Publisher<M>>) -> Self {
+        Outlet { publisher, refused: 0, said: None }
+    }
+
+    fn offer(&mut self, message: &M) {
+        let Some(Err(error)) = self.publisher.as_mut().map(|publisher| publisher.publish(message)) else {
+            return;
+        };
+        self.refused += 1;
+        if self.said.is_none_or(|said| said.elapsed() >= SAY_EVERY) {
+            self.said = Some(Instant::now());
+            tracing::warn!("{error} ({} torques were not published so far)", self.refused);
+        }
     }
 }
 

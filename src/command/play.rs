@@ -27,6 +27,9 @@ pub struct Args {
     /// Begin this many seconds into the bag.
     #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = offset)]
     start_offset: f64,
+    /// Of a recording that was cut off, play what there is.
+    #[arg(long)]
+    salvage: bool,
     /// Over and over, until interrupted.
     #[arg(long = "loop")]
     repeat: bool,
@@ -131,7 +134,7 @@ fn play_once(
     let filter = Filter {
         topics: args.topics.clone(),
         start_offset_ns: (args.start_offset * 1e9) as i64,
-        ..Filter::default()
+        salvage: args.salvage,
     };
     let mut begin: Option<(i64, Instant)> = None;
     for message in reader.messages(&filter)? {

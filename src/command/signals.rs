@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM as a flag that loops can poll and threads can wait for.
+//! SIGINT, SIGTERM and SIGHUP as a flag that loops can poll and threads can wait for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ const REPEATED: Duration = Duration::from_secs(3);
 pub struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
-    /// Catches SIGINT and SIGTERM from now on. A signal that comes three seconds or more
+    /// Catches SIGINT, SIGTERM and SIGHUP from now on. A signal that comes three seconds or more
     /// after the first ends the process at once, with exit code 130.
     ///
     /// # Errors
@@ -29,16 +29,19 @@ impl Interrupt {
             let Ok(runtime) = runtime.map_err(|error| drop(ready.send(Err(error)))) else { return };
             runtime.block_on(async move {
                 use tokio::signal::unix::{SignalKind, signal};
-                let handlers = signal(SignalKind::interrupt())
-                    .and_then(|int| signal(SignalKind::terminate()).map(|term| (int, term)));
-                let (mut int, mut term) = match handlers {
-                    Ok(handlers) => handlers,
-                    Err(error) => return drop(ready.send(Err(error))),
+                // A hang-up (a lost ssh session) is one of them, unless whoever started us had it ignored (nohup).
+                let hangup = if hangup_is_ignored() { SignalKind::terminate() } else { SignalKind::hangup() };
+                let handlers = [SignalKind::interrupt(), SignalKind::terminate(), hangup].map(signal);
+                let [mut int, mut term, mut hup] = match handlers {
+                    [Ok(int), Ok(term), Ok(hup)] => [int, term, hup],
+                    [Err(error), ..] | [_, Err(error), _] | [.., Err(error)] => {
+                        return drop(ready.send(Err(error)));
+                    }
                 };
                 let _ = ready.send(Ok(()));
                 let mut first: Option<Instant> = None;
                 loop {
-                    tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+                    tokio::select! { _ = int.recv() => {}, _ = term.recv() => {}, _ = hup.recv() => {} }
                     raised.0.store(true, Ordering::Relaxed);
                     if first.get_or_insert_with(Instant::now).elapsed() >= REPEATED {
                         std::process::exit(130);
@@ -67,4 +70,11 @@ impl Interrupt {
         }
         true
     }
+}
+
+/// Whether this process was started with SIGHUP ignored (signal 1: the lowest bit of the mask, proc_pid_status(5)).
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }

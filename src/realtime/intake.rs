@@ -339,7 +339,9 @@ impl Intake {
         let effort = if self.separate_torque {
             self.nearest_torque(stamp_ns)
         } else {
-            has_effort.then(|| take(&message.effort))
+            // A broadcaster sends NaN for an interface that the hardware lacks.
+            let missing = |effort: &PerJoint| effort[..joints].iter().all(|tau| tau.is_nan());
+            has_effort.then(|| take(&message.effort)).filter(|effort| !missing(effort))
         };
         let sample = self.accept(
             stamp_ns,

@@ -131,12 +131,14 @@ pub fn prepare(config: &Config) -> Grants {
     Grants { affinity, priority, memory, cpus: allowed_cpus(), isolated }
 }
 
-/// `cpu_affinity`, or else the first isolated CPU, or else the last one allowed.
+/// `cpu_affinity`, or else the first isolated CPU that is allowed, or else the last one allowed.
 fn wanted_cpus(config: &Config, isolated: &[usize]) -> Vec<usize> {
     if !config.cpu_affinity.is_empty() {
         return config.cpu_affinity.iter().map(|&cpu| cpu as usize).collect();
     }
-    isolated.first().copied().or_else(|| allowed_cpus().last().copied()).into_iter().collect()
+    let allowed = allowed_cpus();
+    let isolated = isolated.iter().copied().find(|cpu| allowed.contains(cpu));
+    isolated.or_else(|| allowed.last().copied()).into_iter().collect()
 }
 
 /// The CPUs on which the calling thread may run, ascending.

@@ -113,9 +113,11 @@ pub(super) fn run(args: &Args, config: &Config, setup: &Setup) -> anyhow::Result
                 thread::sleep(HOUSEKEEPING);
             }
         });
+        // However this ends, the two threads must, or the scope waits for them for ever.
+        let over = Over(&done);
         let paced = pace(args, setup, &mut feed, &runtime);
         let stopped = runtime.stop();
-        done.store(true, Ordering::Release);
+        drop(over);
         let predictions = receiver.join();
         let log = keeper.join();
         paced?;
@@ -129,6 +131,15 @@ pub(super) fn run(args: &Args, config: &Config, setup: &Setup) -> anyhow::Result
     let ring_full = stopped.counts.ring_full;
     let summary = log.finish(&feed.drops(), &stopped.counts)?;
     Ok(Paced { predictions, summary, notes, ring_full, elapsed })
+}
+
+/// Says that the run is over when it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// Collects torques until the run is done and none is left.
