@@ -356,9 +356,9 @@ parameters! {
     gate_ratio: f64 = 1.5;
         "gate.ratio", Range::Within(1.0, 1.0e6), "",
         "The gate shuts when the learner's running squared error exceeds this times the rigid body's plus gate.offset.";
-    gate_offset: f64 = 0.5;
+    gate_offset: f64 = 0.0;
         "gate.offset", Range::Within(0.0, 1.0e6), "Nm²",
-        "See gate.ratio.";
+        "See gate.ratio. The same for all joints: what is small in a shoulder holds a wrist's gate open whatever its learner says.";
     gate_restore: f64 = 4.0;
         "gate.restore", Range::Within(1.0, 1.0e9), "",
         "A joint's last good network is restored when its running squared error exceeds this times the rigid body's plus gate.offset.";
@@ -418,7 +418,7 @@ parameters! {
         "Order of that fit to the velocities and positions.";
     reference_timeout: f64 = 20.0;
         "reference.timeout", Range::Within(0.0, 1.0e6), "ms",
-        "A reference older than this is not used; the torque is then predicted for the measured state.";
+        "A reference older than this is not used; the torque is then predicted for the measured state, and commanded for it at zero acceleration.";
 
     limit_torque: f64 = 0.8;
         "limits.torque", Range::Within(0.0, 1.0), "",

@@ -65,7 +65,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// The motion for which a torque is wanted: the fresh reference, or else the measured state.
+    /// The motion for which a torque is predicted: the fresh reference, or else the measured state.
     pub fn query(&self) -> &Motion {
         self.reference.as_ref().unwrap_or(&self.motion)
     }
@@ -80,7 +80,8 @@ pub struct Torque {
     pub stamp_ns: i64,
     /// When the sample arrived, in nanoseconds of the pipeline's monotonic clock.
     pub arrival_ns: i64,
-    /// The feed-forward torque after gate and limits, Nm: the only one that may be commanded.
+    /// The feed-forward torque after gate and limits, Nm: the only one that may be commanded. Without a fresh reference
+    /// it is for the measured motion at zero acceleration.
     pub feedforward: PerJoint,
     /// What the model predicted, after the gate and before the limits, Nm: the one that is scored.
     pub predicted: PerJoint,

@@ -271,6 +271,8 @@ fn run_to_the_end(model: Fragile) -> (Torque, RealtimeError) {
         let sample = Sample {
             seq: k,
             stamp_ns: k as i64 * MS,
+            // With a reference there is one prediction per sample, which is what `Fragile` counts.
+            reference: Some(Motion::default()),
             observation: Some(Observation::default()),
             ..Sample::default()
         };

@@ -17,7 +17,7 @@ use super::clock::{Clock, FakeClock};
 use super::limits::Limits;
 use super::model::{Health, Model};
 use crate::config::Config;
-use crate::sample::{MAX_JOINTS, Sample, Torque};
+use crate::sample::{MAX_JOINTS, Motion, PerJoint, Sample, Torque};
 
 /// What is counted over a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +94,11 @@ impl<M: Model, C: Clock> Pipeline<M, C> {
     }
 
     /// The answer to a sample: predict, gate, limits.
+    ///
+    /// With a fresh reference, what is predicted for it is what is commanded. Without one the prediction is for the
+    /// measured motion, but the command is for that motion at zero acceleration (gravity, Coriolis and friction): a
+    /// torque `M(q) q̈` out of the measured acceleration feeds that acceleration back with a gain near one, takes the
+    /// arm's inertia away from under its controller, and makes it shake.
     pub fn on_sample(&mut self, sample: &Sample) -> Torque {
         let mut torque = Torque {
             seq: sample.seq,
@@ -102,9 +107,20 @@ impl<M: Model, C: Clock> Pipeline<M, C> {
             ..Torque::default()
         };
         self.model.predict(sample.query(), &mut torque.predicted, &mut torque.rigid_body);
-        torque.feedforward = self.limits.apply(sample.stamp_ns, &torque.predicted);
+        let wanted = match &sample.reference {
+            Some(_) => torque.predicted,
+            None => self.without_acceleration(&sample.motion),
+        };
+        torque.feedforward = self.limits.apply(sample.stamp_ns, &wanted);
         self.counters.samples += 1;
         torque
+    }
+
+    fn without_acceleration(&mut self, measured: &Motion) -> PerJoint {
+        let steady = Motion { qdd: [0.0; MAX_JOINTS], ..*measured };
+        let (mut predicted, mut rigid_body) = ([0.0; MAX_JOINTS], [0.0; MAX_JOINTS]);
+        self.model.predict(&steady, &mut predicted, &mut rigid_body);
+        predicted
     }
 
     /// Learns from the sample that was answered last. If it completes a batch, every joint takes its step, as far as the
@@ -232,7 +248,7 @@ impl<M: Model> Pipeline<M, FakeClock> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{Motion, Observation, PerJoint};
+    use crate::sample::Observation;
 
     /// Seven joints whose steps take the time that the test says; it writes down who was stepped.
     struct Slow {
@@ -249,7 +265,9 @@ mod tests {
             7
         }
         fn predict(&mut self, query: &Motion, predicted: &mut PerJoint, _: &mut PerJoint) {
-            predicted[..7].copy_from_slice(&query.q[..7]);
+            for (joint, predicted) in predicted[..7].iter_mut().enumerate() {
+                *predicted = query.q[joint] + query.qdd[joint];
+            }
         }
         fn observe(&mut self, _: &Observation) -> bool {
             self.gathered += 1;
@@ -390,5 +408,22 @@ mod tests {
         assert_eq!(pipeline.on_sample(&sample).predicted[0], 1.0);
         let sample = Sample { reference: Some(wanted), ..sample };
         assert_eq!(pipeline.on_sample(&sample).predicted[0], 2.0);
+    }
+
+    #[test]
+    fn a_measured_acceleration_is_predicted_for_but_never_fed_back() {
+        let (mut pipeline, _) = pipeline(MS);
+        let motion = Motion { q: [1.0; MAX_JOINTS], qdd: [0.5; MAX_JOINTS], ..Motion::default() };
+        let command = |pipeline: &mut Pipeline<Slow, FakeClock>, reference: Option<Motion>| {
+            let mut torque = Torque::default();
+            for ms in 0..20 {
+                let stamp_ns = pipeline.clock().now_ns() + ms * MS;
+                torque = pipeline.on_sample(&Sample { stamp_ns, motion, reference, ..Sample::default() });
+            }
+            pipeline.clock().advance(20 * MS);
+            (torque.predicted[0], torque.feedforward[0])
+        };
+        assert_eq!(command(&mut pipeline, None), (1.5, 1.0), "measured");
+        assert_eq!(command(&mut pipeline, Some(motion)), (1.5, 1.5), "wanted");
     }
 }
