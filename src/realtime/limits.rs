@@ -5,10 +5,32 @@
 //! for bit; only [`Limits::decay`] follows the wall clock, and only the live loop calls it.
 //!
 //! Whatever comes in (NaN and infinities included), what goes out is finite, at most [`Limits::magnitude`] in size, and
-//! differs from what went out before by at most `limits.rate` times the time between the stamps.
+//! differs from what went out before by at most `limits.rate` times the time step.
+//!
+//! **The time step** of a sample is the time between its stamp and the one before, but at most twice the usual spacing of
+//! the stamps, and at most `limits.timeout`: one wild stamp at 1 kHz buys 2 ms of rate, not 20. The usual spacing is a
+//! moving average over about eight samples, to which a longer spacing counts double the average at most. Arrival times
+//! are left out of it on purpose: with them a torque would depend on the scheduling, and no replay could repeat it. So a
+//! backlog that is served at once moves the torque as far as its stamps say, which is the time it really covers.
+//!
+//! **After a gap** (stamps further apart than `limits.timeout`, a decay, enabled again) the torque does not fall: it goes
+//! over `limits.ramp` from the one that stands, *held*, to the wanted one, `held + (wanted - held) * gain`. At the start,
+//! and after a decay to the end, held is zero, and that is the ramp from zero.
 
 use crate::config::Config;
 use crate::sample::{MAX_JOINTS, PerJoint};
+
+/// What the spacing of the stamps is taken for at first, s.
+const NOMINAL_SPACING_S: f64 = 1e-3;
+
+/// Share of a new spacing in the moving average.
+const SPACING_SHARE: f64 = 1.0 / 8.0;
+
+/// The time step is at most this many times the usual spacing.
+const STEP_BOUND: f64 = 2.0;
+
+/// The most of `limits.decay` that one call of [`Limits::decay`] counts.
+const DECAY_BOUND: f64 = 0.2;
 
 /// Why limits could not be set up.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -43,7 +65,10 @@ pub struct Limits {
     enabled: bool,
     last: PerJoint,
     last_stamp_ns: Option<i64>,
-    /// Time since the ramp began, s.
+    /// The usual time between two stamps, s.
+    spacing_s: f64,
+    /// From where the present ramp goes, and the time since it began, s.
+    held: PerJoint,
     ramped_s: f64,
     /// Where the present decay began, and how long it has lasted, s.
     decay_from: PerJoint,
@@ -87,6 +112,8 @@ impl Limits {
             enabled: true,
             last: [0.0; MAX_JOINTS],
             last_stamp_ns: None,
+            spacing_s: NOMINAL_SPACING_S,
+            held: [0.0; MAX_JOINTS],
             ramped_s: 0.0,
             decay_from: [0.0; MAX_JOINTS],
             decayed_s: None,
@@ -121,10 +148,11 @@ impl Limits {
         self.clipped
     }
 
-    /// Disabled, the torque goes to zero as fast as the rate allows and stays there; enabled again, it ramps in.
+    /// Disabled, the torque goes to zero as fast as the rate allows and stays there; enabled again, it ramps in from
+    /// where it is by then.
     pub fn set_enabled(&mut self, enabled: bool) {
         if enabled && !self.enabled {
-            self.ramped_s = 0.0;
+            self.begin_ramp();
         }
         self.enabled = enabled;
     }
@@ -132,28 +160,29 @@ impl Limits {
     /// The torque that may go out for the one that is wanted, Nm, for a sample of this stamp.
     ///
     /// - The first sample gives zero: there is no time yet in which to leave it.
-    /// - Stamps that do not advance hold the torque. A step longer than `limits.timeout` counts as one of that length, and
-    ///   the ramp begins anew: the input was dead in between.
+    /// - Stamps that do not advance hold the torque.
+    /// - Stamps further apart than `limits.timeout` begin a ramp from the torque that is held to the wanted one: the input
+    ///   was dead in between.
     /// - A joint whose wanted torque is not finite goes to zero from where it is, in `limits.decay` at the longest.
     pub fn apply(&mut self, stamp_ns: i64, wanted: &PerJoint) -> PerJoint {
         let elapsed_s = self.last_stamp_ns.map_or(0.0, |last| (stamp_ns.saturating_sub(last)) as f64 * 1e-9);
         self.last_stamp_ns = Some(stamp_ns);
         self.decayed_s = None;
         if elapsed_s > self.timeout_s {
-            self.ramped_s = 0.0;
+            self.begin_ramp();
         }
-        let dt = elapsed_s.clamp(0.0, self.timeout_s);
+        let dt = elapsed_s.clamp(0.0, self.timeout_s.min(STEP_BOUND * self.spacing_s));
+        if dt > 0.0 {
+            self.spacing_s += SPACING_SHARE * (dt - self.spacing_s);
+        }
         self.ramped_s = (self.ramped_s + dt).min(self.ramp_s);
-        let gain = match (self.enabled, self.ramp_s > 0.0) {
-            (false, _) => 0.0,
-            (true, false) => 1.0,
-            (true, true) => self.ramped_s / self.ramp_s,
-        };
+        let gain = if self.ramp_s > 0.0 { self.ramped_s / self.ramp_s } else { 1.0 };
         for (joint, &wanted) in wanted.iter().enumerate().take(self.joints) {
             let (limit, last) = (self.magnitude[joint], self.last[joint]);
             let target = if wanted.is_finite() {
                 self.clipped += u64::from(wanted.abs() > limit);
-                gain * wanted.clamp(-limit, limit)
+                let target = blend(self.held[joint], wanted.clamp(-limit, limit), gain);
+                if self.enabled { target } else { 0.0 }
             } else {
                 self.non_finite += 1;
                 let step = limit / self.decay_s * dt;
@@ -166,19 +195,20 @@ impl Limits {
 
     /// The torque when no sample has come for longer than `limits.timeout`: linearly from what went out last to zero in
     /// `limits.decay`. `dt_s` is the time since the last call of either kind (what exceeds the timeout, at the first
-    /// call of a silence). After it, the ramp begins anew.
+    /// call of a silence). One call counts a fifth of `limits.decay` at most: a thread that was kept from running has
+    /// held the torque meanwhile, and must not make up for it in one step. The next sample begins a ramp from what is left.
     pub fn decay(&mut self, dt_s: f64) -> PerJoint {
-        let dt = if dt_s.is_finite() { dt_s.max(0.0) } else { 0.0 };
+        let dt = if dt_s.is_finite() { dt_s.clamp(0.0, DECAY_BOUND * self.decay_s) } else { 0.0 };
         if self.decayed_s.is_none() {
             self.decay_from = self.last;
         }
         let decayed = self.decayed_s.unwrap_or(0.0) + dt;
         self.decayed_s = Some(decayed);
-        self.ramped_s = 0.0;
         let left = (1.0 - decayed / self.decay_s).max(0.0);
         for joint in 0..self.joints {
             self.last[joint] = self.towards(joint, left * self.decay_from[joint], dt);
         }
+        self.begin_ramp();
         self.last
     }
 
@@ -192,14 +222,25 @@ impl Limits {
     pub fn reset(&mut self) {
         self.last = [0.0; MAX_JOINTS];
         self.last_stamp_ns = None;
-        self.ramped_s = 0.0;
+        self.spacing_s = NOMINAL_SPACING_S;
         self.decayed_s = None;
+        self.begin_ramp();
+    }
+
+    fn begin_ramp(&mut self) {
+        self.held = self.last;
+        self.ramped_s = 0.0;
     }
 
     fn towards(&self, joint: usize, target: f64, dt: f64) -> f64 {
         let (last, step) = (self.last[joint], self.rate * dt);
         if (target - last).abs() <= step { target } else { last + step.copysign(target - last) }
     }
+}
+
+/// `from + (to - from) * gain`, never outside of the two, whatever the rounding, and without overflow.
+fn blend(from: f64, to: f64, gain: f64) -> f64 {
+    (from * (1.0 - gain) + to * gain).clamp(from.min(to), from.max(to))
 }
 
 #[cfg(test)]
@@ -290,6 +331,73 @@ mod tests {
         assert!(tau[0] <= 0.3, "it begins to ramp: {}", tau[0]);
     }
 
+    /// 2 s of a constant wanted torque at 1 kHz; the stamp that follows, ms.
+    fn settle(limits: &mut Limits, tau: f64) -> i64 {
+        for ms in 0..2000 {
+            limits.apply(ms * MS, &both(tau));
+        }
+        assert_eq!(*limits.last(), both(tau));
+        2000
+    }
+
+    #[test]
+    fn after_a_gap_it_goes_from_the_torque_that_is_held_to_the_wanted_one_over_the_ramp() {
+        let mut limits = limits(|_| ());
+        let next = settle(&mut limits, 30.0) + 50;
+        let mut before = 30.0;
+        for ms in 0..1100 {
+            let tau = limits.apply((next + ms) * MS, &both(-10.0))[0];
+            assert!(before - tau <= 0.0801, "no faster than the ramp: {before} to {tau}");
+            let straight = 30.0 - 0.04 * ms as f64;
+            assert!((tau - straight.max(-10.0)).abs() < 0.1, "{ms} ms: {tau}");
+            before = tau;
+        }
+        assert_eq!(before, -10.0);
+    }
+
+    #[test]
+    fn after_a_decay_it_goes_on_from_what_was_left() {
+        let mut limits = limits(|_| ());
+        let next = settle(&mut limits, 30.0);
+        for _ in 0..10 {
+            limits.decay(1e-3);
+        }
+        let left = limits.last()[0];
+        assert!((left - 27.0).abs() < 1e-9, "{left}");
+        let tau = limits.apply((next + 30) * MS, &both(30.0))[0];
+        assert!((left..=left + 0.01).contains(&tau), "{tau}");
+        for ms in 31..=531 {
+            limits.apply((next + ms) * MS, &both(30.0));
+        }
+        assert!((limits.last()[0] - 28.5).abs() < 0.01, "half of the way back: {:?}", limits.last());
+    }
+
+    #[test]
+    fn a_decay_that_comes_late_does_not_make_up_for_it_in_one_step() {
+        let mut limits = limits(|_| ());
+        settle(&mut limits, 30.0);
+        assert!((limits.decay(0.5)[0] - 24.0).abs() < 1e-9, "a fifth");
+        assert!((limits.decay(1e-3)[0] - 23.7).abs() < 1e-9, "then as usual");
+    }
+
+    #[test]
+    fn one_wild_stamp_buys_twice_the_usual_spacing() {
+        let mut limits = limits(|c| c.limit_ramp = 0.0);
+        let next = settle(&mut limits, 30.0);
+        let tau = limits.apply((next + 100_000) * MS, &both(-30.0));
+        assert!((tau[0] - 26.0).abs() < 1e-6, "2 ms at 2000 Nm/s: {tau:?}");
+    }
+
+    #[test]
+    fn a_slower_input_gets_its_own_spacing_after_a_few_samples() {
+        let mut limits = limits(|c| c.limit_ramp = 0.0);
+        for k in 0..30 {
+            limits.apply(10 * k * MS, &both(0.0));
+        }
+        let tau = limits.apply(300 * MS, &both(80.0));
+        assert!((tau[0] - 20.0).abs() < 1e-9, "10 ms at 2000 Nm/s: {tau:?}");
+    }
+
     #[test]
     fn disabled_it_goes_to_zero_and_enabled_again_it_ramps() {
         let mut limits = limits(|_| ());
@@ -314,37 +422,133 @@ mod tests {
         assert!(Limits::new(&Config::default(), 17, &[]).is_err());
     }
 
+    /// What a robot's input and the live loop may do to the limits.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        /// A sample, this much after the last stamp, ns.
+        Sample(i64, f64, f64),
+        /// This many samples of 1 ms.
+        Burst(u8, f64, f64),
+        /// A silence that decays for this long, s.
+        Decay(f64),
+        Enable(bool),
+    }
+
+    fn event() -> impl Strategy<Value = Event> {
+        let torque = || prop_oneof![4 => -100.0..100.0f64, 1 => prop::num::f64::ANY];
+        let apart = prop_oneof![6 => Just(MS), 2 => -3 * MS..100 * MS, 1 => any::<i64>()];
+        prop_oneof![
+            8 => (apart, torque(), torque()).prop_map(|(ns, a, b)| Event::Sample(ns, a, b)),
+            1 => (1..40u8, torque(), torque()).prop_map(|(n, a, b)| Event::Burst(n, a, b)),
+            2 => prop_oneof![9 => 0.0..0.3f64, 1 => prop::num::f64::ANY].prop_map(Event::Decay),
+            1 => any::<bool>().prop_map(Event::Enable),
+        ]
+    }
+
+    const RATE: f64 = 2000.0;
+
+    fn within(tau: &PerJoint, before: &PerJoint, dt: f64, magnitude: [f64; 2]) -> Result<(), TestCaseError> {
+        for joint in 0..MAX_JOINTS {
+            prop_assert!(tau[joint].is_finite());
+            prop_assert!(tau[joint].abs() <= magnitude.get(joint).copied().unwrap_or(0.0));
+            // Half an ulp of the torque that the step is added to is lost to rounding.
+            let rounding = 1e-15 * before[joint].abs().max(tau[joint].abs());
+            prop_assert!((tau[joint] - before[joint]).abs() <= RATE * dt * (1.0 + 1e-9) + rounding);
+        }
+        Ok(())
+    }
+
     proptest! {
         #[test]
         fn whatever_comes_in_what_goes_out_is_finite_within_magnitude_and_rate(
-            calls in prop::collection::vec(
-                (any::<bool>(), any::<i64>(), -3i64..30, prop::num::f64::ANY, prop::num::f64::ANY, any::<bool>()),
-                1..200,
-            ),
-            wild in any::<bool>(),
+            events in prop::collection::vec(event(), 1..200),
             decay in 1e-4..1.0f64,
+            ramp in prop_oneof![Just(0.0), 1e-3..1.0f64],
+            bounded in any::<bool>(),
         ) {
-            let mut limits = limits(|c| (c.limit_ramp, c.limit_decay) = (0.01, decay));
-            let (mut stamp, mut before) = (0i64, [0.0; MAX_JOINTS]);
-            for (silent, jump, ms, a, b, enabled) in calls {
-                let mut wanted = [f64::NAN; MAX_JOINTS];
-                (wanted[0], wanted[1]) = (a, b);
-                let next = if wild { jump } else { stamp.saturating_add(ms * MS) };
-                limits.set_enabled(enabled);
-                let (tau, dt) = if silent {
-                    (limits.decay(ms as f64 * 1e-3), ms.max(0) as f64 * 1e-3)
-                } else {
-                    let dt = next.saturating_sub(stamp) as f64 * 1e-9;
-                    stamp = next;
-                    (limits.apply(next, &wanted), dt.max(0.0))
-                };
-                for joint in 0..MAX_JOINTS {
-                    prop_assert!(tau[joint].is_finite());
-                    prop_assert!(tau[joint].abs() <= [80.0, 40.0].get(joint).copied().unwrap_or(0.0));
-                    prop_assert!((tau[joint] - before[joint]).abs() <= 2000.0 * dt * (1.0 + 1e-9) + 1e-12);
-                }
-                before = tau;
+            let mut limits = limits(|c| (c.limit_ramp, c.limit_decay) = (ramp, decay));
+            if !bounded {
+                limits.magnitude = [f64::INFINITY; MAX_JOINTS];
             }
+            let magnitude = if bounded { [80.0, 40.0] } else { [f64::INFINITY; 2] };
+            let (mut stamp, mut usual, mut before) = (0i64, 1e-3f64, [0.0; MAX_JOINTS]);
+            limits.apply(stamp, &both(0.0));
+            for event in events {
+                let (count, ns, a, b) = match event {
+                    Event::Sample(ns, a, b) => (1, ns, a, b),
+                    Event::Burst(count, a, b) => (count, MS, a, b),
+                    Event::Decay(dt) => {
+                        let tau = limits.decay(dt);
+                        let dt = if dt.is_finite() { dt.clamp(0.0, 0.2 * decay) } else { 0.0 };
+                        within(&tau, &before, dt, magnitude)?;
+                        for joint in 0..2 {
+                            prop_assert!(tau[joint].abs() <= before[joint].abs(), "a decay goes to zero");
+                        }
+                        before = tau;
+                        continue;
+                    }
+                    Event::Enable(enabled) => {
+                        limits.set_enabled(enabled);
+                        continue;
+                    }
+                };
+                for _ in 0..count {
+                    let next = stamp.saturating_add(ns);
+                    let dt = (next.saturating_sub(stamp) as f64 * 1e-9).clamp(0.0, 0.02f64.min(2.0 * usual));
+                    if dt > 0.0 {
+                        usual += (dt - usual) / 8.0;
+                    }
+                    stamp = next;
+                    let mut wanted = [f64::NAN; MAX_JOINTS];
+                    (wanted[0], wanted[1]) = (a, b);
+                    let tau = limits.apply(stamp, &wanted);
+                    within(&tau, &before, dt, magnitude)?;
+                    before = tau;
+                }
+            }
+        }
+
+        #[test]
+        fn a_gap_with_a_constant_wanted_torque_loses_no_more_than_the_decay_took(
+            tau in -39.0..39.0f64,
+            decays in prop::collection::vec(0.0..5e-3f64, 0..20),
+            backlog in any::<bool>(),
+        ) {
+            let mut limits = limits(|_| ());
+            let next = settle(&mut limits, tau);
+            let mut spent = 0.0;
+            for dt in decays {
+                // 30 ms of silence: the loop decays for the 10 ms that exceed the timeout.
+                let dt = dt.min(0.01 - spent);
+                spent += dt;
+                limits.decay(dt);
+            }
+            let held = limits.last()[0].abs();
+            prop_assert!(held >= 0.9 * tau.abs() - 1e-9);
+            // Either the samples of the gap are lost, or they come all at once.
+            let mut before = held;
+            for ms in if backlog { 1..1200 } else { 30..1230 } {
+                let out = limits.apply((next + ms) * MS, &both(tau))[0];
+                prop_assert!(out * tau >= 0.0 && (before..=tau.abs()).contains(&out.abs()), "{before}, {out}");
+                before = out.abs();
+            }
+            prop_assert_eq!(before, tau.abs(), "and it comes back");
+        }
+
+        #[test]
+        fn one_wild_stamp_never_steps_more_than_twice_the_usual_spacing(
+            ahead in any::<i64>(), spacing_us in 100..5000i64, tau in -80.0..80.0f64, wanted in prop::num::f64::ANY,
+        ) {
+            let mut limits = limits(|c| c.limit_ramp = 0.0);
+            let mut stamp = 0;
+            for _ in 0..300 {
+                stamp += spacing_us * 1000;
+                limits.apply(stamp, &both(tau));
+            }
+            let before = *limits.last();
+            let tau = limits.apply(stamp.saturating_add(ahead), &both(wanted));
+            let usual = spacing_us as f64 * 1e-6;
+            prop_assert!((tau[0] - before[0]).abs() <= RATE * 2.0 * usual * (1.0 + 1e-6), "{:?} {:?}", before, tau);
         }
     }
 }
