@@ -220,6 +220,7 @@ fn figures(run: &Path) -> Result<Value> {
         "torque_rms_rigid_body_nm": of_mode("rigid-body", "torque_rms_nm"),
         "by_payload": simulation["by_payload"],
         "feedforward": simulation["feedforward"],
+        "simulator": simulation["live"],
         "latency": latency,
         "run": run,
     }))
@@ -251,6 +252,14 @@ fn tables(figures: &Value) -> Result<String> {
     let mut text = format!("tracking error, RMS [mrad]\n{}", table("tracking_rms_rad", 1e3));
     text += &format!("\ntorque error of the feed-forward, RMS [Nm]\n{}", table("torque_rms_nm", 1.0));
     text += &format!("\nlatency of the node\n{}", crate::report::latency::render(&summary));
+    let stalled_ms = figures["simulator"]["stalled_ms"].as_f64().unwrap_or(0.0);
+    if stalled_ms > 0.0 {
+        text += &format!(
+            "the simulated robot stood still for {} ms in all, because its computer did: its stamps, and so `transport`, lag \
+             by as much\n",
+            number(stalled_ms)
+        );
+    }
     text += &format!(
         "\nall joints and payloads: {} mrad with the node's feed-forward, {} with the nominal rigid body's, {} without \
          any: {} times less\nrun folder: {}\n",
