@@ -312,9 +312,8 @@ fn real_recordings() -> Option<[String; 2]> {
     Some(paths.map(|path| path.to_str().unwrap().to_string()))
 }
 
-/// The promise is: at or below the better of persistence and the rigid body, on every joint. It is kept with a wide margin
-/// where the rigid body explains the torque; on the others (friction and offset outweigh it) the bound is looser, so that
-/// this test notices when they get worse.
+/// In one pass, at or below the better of persistence and the rigid body on every joint, and far below where the rigid body
+/// explains the torque; but for a4, whose torque is hardly more than friction that changes sign: there it stays 10 % behind.
 #[test]
 fn on_the_real_arm_the_robot_preset_stands_beside_persistence_and_the_rigid_body() {
     let Some([first, second]) = real_recordings() else { return };
@@ -323,9 +322,9 @@ fn on_the_real_arm_the_robot_preset_stands_beside_persistence_and_the_rigid_body
     assert_eq!(report["count"], 2 * (5027 - 500));
     let nmse = |learner| figures(&report, learner, "nmse");
     let (product, persistence, rigid_body) = (nmse("metagd"), nmse("persistence"), nmse("rigid-body"));
-    let loosened = [1.5, 0.1, 0.1, 0.1, 1.4, 1.8, 2.8];
-    for (joint, loosened) in loosened.iter().enumerate() {
-        let bound = persistence[joint].min(rigid_body[joint]) * loosened;
+    let ratios = [1.0, 0.1, 0.1, 0.1, 1.15, 1.0, 1.0];
+    for (joint, ratio) in ratios.iter().enumerate() {
+        let bound = persistence[joint].min(rigid_body[joint]) * ratio;
         assert!(product[joint] <= bound, "joint {joint}: {} above {bound}", product[joint]);
     }
 }

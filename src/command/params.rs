@@ -65,6 +65,16 @@ fn json() -> String {
 #[cfg(test)]
 mod tests {
     #[test]
+    fn the_robots_parameter_file_is_right() {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/lwr.yaml");
+        let config = crate::ros::params::config(&[file], &[], &[], "/metagd").unwrap();
+        let arm =
+            crate::dynamics::Arm::from_urdf_str(crate::sim::LWR_URDF, &config.joints, [0.0, 0.0, -9.81])
+                .unwrap();
+        assert_eq!((arm.len(), config.realtime.as_str()), (7, "enforce"));
+    }
+
+    #[test]
     fn the_readme_holds_the_table() {
         let readme = include_str!("../../README.md");
         assert!(
