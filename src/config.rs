@@ -437,7 +437,7 @@ parameters! {
         "Time in which it decays from full to zero.";
     limit_ramp: f64 = 1.0;
         "limits.ramp", Range::Within(0.0, 1.0e3), "s",
-        "Time over which the feed-forward ramps in at the start, and after every decay.";
+        "Time over which the feed-forward goes from the torque that stands (zero at the start) to the wanted one: at the start, and after every gap or decay.";
 
     topic_joint_states: String = "joint_states".into();
         "topics.joint_states", Range::Any, "",
