@@ -4,8 +4,45 @@
 //! received at 1 kHz comes twice: [`JointStateView`] decodes into fixed arrays without touching the heap and fails (a
 //! counted drop) on more than [`MAX_NAMES`] joints or longer names; [`JointState`] is its growing twin for writing.
 
+//!
+//! What travels is a [`Message`], or a [`Service`]'s request or response; each says by which name ROS knows it.
+
 use arrayvec::{ArrayString, ArrayVec};
 use serde::{Deserialize, Serialize};
+
+/// A type that stands for a ROS message. Several may stand for the same one: a view to read it by, a twin to write it.
+pub trait Message {
+    /// Its name, as `sensor_msgs/msg/JointState`.
+    const TYPE: &'static str;
+}
+
+/// A ROS service: what is asked, and what is answered.
+pub trait Service {
+    /// Its name, as `std_srvs/srv/Trigger`.
+    const TYPE: &'static str;
+    /// What is asked.
+    type Request;
+    /// What is answered.
+    type Response;
+}
+
+/// Names messages by their package and type, which for a view is the name of what it views.
+macro_rules! messages {
+    ($($type:ty = $name:literal),* $(,)?) => {
+        $( impl $crate::msg::Message for $type { const TYPE: &'static str = $name; } )*
+    };
+}
+pub(crate) use messages;
+
+messages! {
+    JointState = "sensor_msgs/msg/JointState",
+    JointStateView = "sensor_msgs/msg/JointState",
+    JointTrajectory = "trajectory_msgs/msg/JointTrajectory",
+    JointTrajectoryPointView = "trajectory_msgs/msg/JointTrajectoryPoint",
+    Float64MultiArray = "std_msgs/msg/Float64MultiArray",
+    Text = "std_msgs/msg/String",
+    Clock = "rosgraph_msgs/msg/Clock",
+}
 
 /// The most joints that a received message may name: an arm's, and those of what stands beside it.
 pub const MAX_NAMES: usize = 64;
@@ -155,4 +192,18 @@ pub struct Float64MultiArray {
     pub layout: MultiArrayLayout,
     /// The numbers.
     pub data: Vec<f64>,
+}
+
+/// std_msgs/String.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Text {
+    /// The text.
+    pub data: String,
+}
+
+/// rosgraph_msgs/Clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// What time it is.
+    pub clock: Time,
 }
