@@ -116,8 +116,8 @@ pub fn run(args: &Args) -> Result<()> {
     let intake = Intake::new(&config, &joints)?;
     let drops = intake.drops();
     let panicked = Arc::new(AtomicBool::new(false));
-    let subscriptions = subscribe(connection.as_mut(), &config, intake, runtime.sender(), &panicked)?;
-    let publishing = publish(connection.as_mut(), &config, &joints, runtime.torques())?;
+    let subscriptions = subscribe(&mut connection, &config, intake, runtime.sender(), &panicked)?;
+    let publishing = publish(&mut connection, &config, &joints, runtime.torques())?;
     let stop = Stop::new();
     let listening = listen(connection, &stop)?;
     tracing::info!("ready: {} joints, {} learner, preset {}", joints.len(), config.learner, config.preset);
@@ -214,7 +214,7 @@ fn guarded<M: 'static>(
 
 /// Wires the topics to the intake and the intake to the pinned thread.
 fn subscribe(
-    connection: &mut dyn Connection,
+    connection: &mut impl Connection,
     config: &Config,
     intake: Intake,
     sender: SampleSender<NodeModel>,
@@ -226,7 +226,7 @@ fn subscribe(
     let mut subscriptions = Vec::new();
 
     let states = with(&intake);
-    subscriptions.push(connection.subscribe_joint_state(
+    subscriptions.push(connection.subscribe(
         &config.topic_joint_states,
         Qos::SENSOR_DATA,
         guarded(panicked, move |message, arrival| {
@@ -239,7 +239,7 @@ fn subscribe(
     )?);
     if !config.topic_torque.is_empty() {
         let torques = with(&intake);
-        subscriptions.push(connection.subscribe_joint_state(
+        subscriptions.push(connection.subscribe(
             &config.topic_torque,
             Qos::SENSOR_DATA,
             guarded(panicked, move |message, _| {
@@ -250,7 +250,7 @@ fn subscribe(
     if !config.topic_reference.is_empty() {
         let references = with(&intake);
         let subscription = if config.topic_reference_type.ends_with("Point") {
-            connection.subscribe_trajectory_point(
+            connection.subscribe(
                 &config.topic_reference,
                 Qos::SENSOR_DATA,
                 guarded(panicked, move |point: &JointTrajectoryPointView, arrival| {
@@ -260,7 +260,7 @@ fn subscribe(
                 }),
             )
         } else {
-            connection.subscribe_trajectory(
+            connection.subscribe(
                 &config.topic_reference,
                 Qos::SENSOR_DATA,
                 guarded(panicked, move |trajectory: &JointTrajectory, arrival| {
@@ -284,18 +284,18 @@ fn subscribe(
 
 /// Starts the publisher thread; it ends when the pinned thread has.
 fn publish(
-    connection: &mut dyn Connection,
+    connection: &mut impl Connection,
     config: &Config,
     joints: &[String],
     torques: TorqueReceiver<NodeModel>,
 ) -> Result<JoinHandle<Result<()>>> {
     let feedforward = match config.topic_feedforward.as_str() {
         "" => None,
-        topic => Some(connection.publish_joint_state(topic, Qos::COMMAND)?),
+        topic => Some(connection.advertise(topic, Qos::COMMAND)?),
     };
     let commands = match config.topic_commands.as_str() {
         "" => None,
-        topic => Some(connection.publish_floats(topic, Qos::COMMAND)?),
+        topic => Some(connection.advertise(topic, Qos::COMMAND)?),
     };
     let (mut feedforward, mut commands) = (Outlet::new(feedforward), Outlet::new(commands));
     let mut state =
@@ -347,7 +347,7 @@ impl<M> Outlet<M> {
 }
 
 /// Gives the connection its thread.
-fn listen(connection: Box<dyn Connection>, stop: &Stop) -> Result<JoinHandle<Result<()>>> {
+fn listen(connection: impl Connection + 'static, stop: &Stop) -> Result<JoinHandle<Result<()>>> {
     let stop = stop.clone();
     let run = move || Ok(connection.run(stop)?);
     Ok(std::thread::Builder::new().name("ros-io".into()).spawn(run)?)

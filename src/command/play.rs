@@ -11,7 +11,7 @@ use super::graph::GraphArgs;
 use super::signals::Interrupt;
 use crate::bag::{BagReader, Filter};
 use crate::realtime::{Clock, MonotonicClock};
-use crate::ros::{self, Publisher, Qos, Stop};
+use crate::ros::{self, Connection, Publisher, Qos, Stop};
 
 /// Publishes a bag over DDS at its own rate.
 #[derive(clap::Args, Debug)]
@@ -87,7 +87,7 @@ pub fn run(args: &Args) -> Result<()> {
     let qos = if args.best_effort { Qos::SENSOR_DATA } else { Qos { depth: 64, ..Qos::DEFAULT } };
     let mut publishers = HashMap::new();
     for topic in reader.topics().iter().filter(|t| args.topics.is_empty() || args.topics.contains(&t.name)) {
-        let publisher = connection.publish_raw(&topic.name, &topic.type_name, qos)?;
+        let publisher = connection.advertise_raw(&topic.name, &topic.type_name, qos)?;
         publishers.insert(topic.name.clone(), publisher);
     }
     let stop = Stop::new();

@@ -20,7 +20,7 @@ use crate::bag::{BagWriter, Compression, Split, Storage};
 use crate::dynamics::Arm;
 use crate::msg::{Float64MultiArray, Header, JointState, JointTrajectory, JointTrajectoryPoint, Time};
 use crate::report::{Table, number, short_names};
-use crate::ros::{self, Publisher, Qos, Stop};
+use crate::ros::{self, Connection, Publisher, Qos, Stop};
 use crate::sample::{MAX_JOINTS, PerJoint};
 use crate::sim::{
     LWR_URDF, Metrics, Mode, Mounting, PERIOD_NS, Payload, Script, Session, SimOptions, Task, Tick,
@@ -380,13 +380,13 @@ fn live(args: &Args, session: &mut Session, interrupt: &Interrupt) -> Result<Rep
     let joints = session.nominal().len();
     let inbox = Arc::new(Inbox::default());
     let put = Arc::clone(&inbox);
-    let commands = connection.subscribe_floats(
+    let commands = connection.subscribe(
         &commands_topic(args),
         Qos::COMMAND,
         Box::new(move |command, _| put.put(command, joints)),
     )?;
-    let mut states = connection.publish_joint_state(&args.joint_states, Qos::SENSOR_DATA)?;
-    let mut references = connection.publish_trajectory(&reference_topic(args), Qos::SENSOR_DATA)?;
+    let mut states = connection.advertise(&args.joint_states, Qos::SENSOR_DATA)?;
+    let mut references = connection.advertise(&reference_topic(args), Qos::SENSOR_DATA)?;
     let stop = Stop::new();
     let stopped = stop.clone();
     let io = std::thread::Builder::new().name("ros".into()).spawn(move || connection.run(stopped))?;

@@ -32,6 +32,7 @@ macro_rules! messages {
         $( impl $crate::msg::Message for $type { const TYPE: &'static str = $name; } )*
     };
 }
+#[allow(unused_imports)] // by the submodules to come
 pub(crate) use messages;
 
 messages! {

@@ -30,13 +30,18 @@ use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use futures::channel::oneshot;
 use futures::executor::LocalPool;
 use futures::future::LocalBoxFuture;
+use futures::stream::FuturesUnordered;
 use futures::task::LocalSpawnExt;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, select};
 use ros2_client::dds as ros2;
 use ros2_client::qos::{History, WhenFull};
-use ros2_client::{Gid, MessageInfo, MessageTypeName, NodeName, QosProfile};
+use ros2_client::service::Server;
+use ros2_client::{
+    Gid, MessageInfo, MessageTypeName, Name, NodeName, QosProfile, ServiceMapping, ServiceTypeName,
+};
 use rustdds::bytes::Bytes;
 use rustdds::no_key::SerializerAdapter;
 use rustdds::policy::ResourceLimits;
@@ -46,13 +51,13 @@ use rustdds::{
 };
 use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde::ser::SerializeTuple;
-use serde::{Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    Arrival, Callback, Clock, Connection, Durability, Network, NodeOptions, Publish, Publisher, Qos,
-    Reliability, RosError, Stop, Subscription, names,
+    Arrival, Callback, Clock, Connection, Durability, Handler, Network, NodeOptions, Publish, Publisher, Qos,
+    Reliability, Reply, RosError, Stop, Subscription, names,
 };
-use crate::msg::{Float64MultiArray, JointState, JointStateView, JointTrajectory, JointTrajectoryPointView};
+use crate::msg::{Message, Service};
 
 /// The highest DDS domain whose ports exist (RTPS 2.5, section 9.6.2.3).
 pub const MAX_DOMAIN: u16 = 232;
@@ -65,6 +70,9 @@ const MATCH_GRACE: Duration = Duration::from_millis(100);
 
 /// So many samples of one topic in a row, then it is the others' turn.
 const SAMPLES_PER_TURN: u32 = 16;
+
+/// So many requests of one service wait for their answers; more stay in the middleware until one is answered.
+const PENDING_REPLIES: usize = 16;
 
 /// So many publishers of one topic have their sequences watched; beyond, the longest silent is forgotten.
 const WATCHED_PUBLISHERS: usize = 32;
@@ -86,14 +94,15 @@ pub struct DdsConnection {
     options: NodeOptions,
     node_name: String,
     clock: Clock,
-    receivers: Vec<Receiver>,
+    mapping: ServiceMapping,
+    tasks: Vec<Task>,
     endpoints: Vec<(GUID, String)>,
     node: ros2::Node,
     context: Arc<ros2::Context>,
 }
 
-/// Makes the task that receives one topic, once on the thread where it stays.
-type Receiver = Box<dyn FnOnce(Stop) -> LocalBoxFuture<'static, ()> + Send>;
+/// Makes the task that receives one topic or answers one service, once on the thread where it stays.
+type Task = Box<dyn FnOnce(Stop) -> LocalBoxFuture<'static, ()> + Send>;
 
 impl DdsConnection {
     /// Joins the domain and announces the node.
@@ -128,7 +137,8 @@ impl DdsConnection {
             options: options.clone(),
             node_name,
             clock,
-            receivers: Vec::new(),
+            mapping: ServiceMapping::Enhanced,
+            tasks: Vec::new(),
             endpoints: Vec::new(),
             node,
             context: Arc::new(context),
@@ -142,31 +152,7 @@ impl DdsConnection {
             .map_err(|e| failed("create topic", name, e))
     }
 
-    fn subscribe<M>(
-        &mut self,
-        topic: &str,
-        type_name: &str,
-        qos: Qos,
-        callback: Callback<M>,
-    ) -> Result<Subscription, RosError>
-    where
-        M: DeserializeOwned + Clone + Default + 'static,
-    {
-        let name = names::resolve(topic, &self.options)?;
-        let topic = self.topic(&name, type_name, &policies(qos))?;
-        let reader = self
-            .node
-            .create_subscription::<bool>(&topic, None)
-            .map_err(|e| failed("subscribe to", &name, e))?;
-        self.endpoints.push((reader.guid(), name.clone()));
-        let subscription = Subscription::new(&name);
-        let (clock, counted) = (self.clock, subscription.clone());
-        self.receivers
-            .push(Box::new(move |stop| receive(reader, clock, callback, counted, stop).boxed_local()));
-        Ok(subscription)
-    }
-
-    fn advertise(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<DdsPublisher, RosError> {
+    fn publisher(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<DdsPublisher, RosError> {
         let name = names::resolve(topic, &self.options)?;
         let qos = match qos.reliability {
             Reliability::BestEffort => policies(qos),
@@ -186,11 +172,6 @@ impl DdsConnection {
     }
 }
 
-const JOINT_STATE: &str = "sensor_msgs/msg/JointState";
-const TRAJECTORY: &str = "trajectory_msgs/msg/JointTrajectory";
-const TRAJECTORY_POINT: &str = "trajectory_msgs/msg/JointTrajectoryPoint";
-const FLOATS: &str = "std_msgs/msg/Float64MultiArray";
-
 impl Connection for DdsConnection {
     fn node_name(&self) -> &str {
         &self.node_name
@@ -200,64 +181,63 @@ impl Connection for DdsConnection {
         self.context.domain_id()
     }
 
-    fn subscribe_joint_state(
-        &mut self,
-        topic: &str,
-        qos: Qos,
-        callback: Callback<JointStateView>,
-    ) -> Result<Subscription, RosError> {
-        self.subscribe(topic, JOINT_STATE, qos, callback)
+    fn subscribe<M>(&mut self, topic: &str, qos: Qos, callback: Callback<M>) -> Result<Subscription, RosError>
+    where
+        M: Message + DeserializeOwned + Clone + Default + Send + 'static,
+    {
+        let name = names::resolve(topic, &self.options)?;
+        let topic = self.topic(&name, M::TYPE, &policies(qos))?;
+        let reader = self
+            .node
+            .create_subscription::<bool>(&topic, None)
+            .map_err(|e| failed("subscribe to", &name, e))?;
+        self.endpoints.push((reader.guid(), name.clone()));
+        let subscription = Subscription::new(&name);
+        let (clock, counted) = (self.clock, subscription.clone());
+        self.tasks.push(Box::new(move |stop| receive(reader, clock, callback, counted, stop).boxed_local()));
+        Ok(subscription)
     }
 
-    fn subscribe_trajectory(
-        &mut self,
-        topic: &str,
-        qos: Qos,
-        callback: Callback<JointTrajectory>,
-    ) -> Result<Subscription, RosError> {
-        self.subscribe(topic, TRAJECTORY, qos, callback)
+    fn advertise<M: Message + Serialize>(&mut self, topic: &str, qos: Qos) -> Result<Publisher<M>, RosError> {
+        Ok(Box::new(self.publisher(topic, M::TYPE, qos)?))
     }
 
-    fn subscribe_trajectory_point(
-        &mut self,
-        topic: &str,
-        qos: Qos,
-        callback: Callback<JointTrajectoryPointView>,
-    ) -> Result<Subscription, RosError> {
-        self.subscribe(topic, TRAJECTORY_POINT, qos, callback)
+    fn advertise_raw(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<Publisher<[u8]>, RosError> {
+        Ok(Box::new(self.publisher(topic, type_name, qos)?))
     }
 
-    fn subscribe_floats(
-        &mut self,
-        topic: &str,
-        qos: Qos,
-        callback: Callback<Float64MultiArray>,
-    ) -> Result<Subscription, RosError> {
-        self.subscribe(topic, FLOATS, qos, callback)
+    fn serve<S>(&mut self, name: &str, handler: Handler<S>) -> Result<(), RosError>
+    where
+        S: Service + 'static,
+        S::Request: Serialize + DeserializeOwned + Clone + Send + 'static,
+        S::Response: Serialize + DeserializeOwned + Send + 'static,
+    {
+        let name = names::resolve(name, &self.options)?;
+        let wire_name = Name::parse(&name).map_err(|e| failed("serve", &name, e))?;
+        let [package, class] = type_words(S::TYPE, "srv")?;
+        let qos = QosProfile::subscription_default()
+            .reliability(ros2_client::qos::Reliability::Reliable { when_full: WhenFull::Fail })
+            .history(History::KeepLast { depth: Qos::DEFAULT.depth });
+        let server = self
+            .node
+            .create_server::<Wire<S::Request>, Wire<S::Response>>(
+                self.mapping,
+                &wire_name,
+                &ServiceTypeName::new(package, class),
+                qos.clone(),
+                qos,
+            )
+            .map_err(|e| failed("serve", &name, e))?;
+        self.tasks.push(Box::new(move |stop| answer::<S>(server, name, handler, stop).boxed_local()));
+        Ok(())
     }
 
-    fn publish_joint_state(&mut self, topic: &str, qos: Qos) -> Result<Publisher<JointState>, RosError> {
-        Ok(Box::new(self.advertise(topic, JOINT_STATE, qos)?))
-    }
-
-    fn publish_floats(&mut self, topic: &str, qos: Qos) -> Result<Publisher<Float64MultiArray>, RosError> {
-        Ok(Box::new(self.advertise(topic, FLOATS, qos)?))
-    }
-
-    fn publish_trajectory(&mut self, topic: &str, qos: Qos) -> Result<Publisher<JointTrajectory>, RosError> {
-        Ok(Box::new(self.advertise(topic, TRAJECTORY, qos)?))
-    }
-
-    fn publish_raw(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<Publisher<[u8]>, RosError> {
-        Ok(Box::new(self.advertise(topic, type_name, qos)?))
-    }
-
-    fn run(self: Box<Self>, stop: Stop) -> Result<(), RosError> {
-        let DdsConnection { node_name, receivers, endpoints, node, context, .. } = *self;
+    fn run(self, stop: Stop) -> Result<(), RosError> {
+        let DdsConnection { node_name, tasks, endpoints, node, context, .. } = self;
         let mut pool = LocalPool::new();
         let spawner = pool.spawner();
         let graph = watch_graph(context.domain_participant(), endpoints).boxed_local();
-        let tasks = receivers.into_iter().map(|receiver| receiver(stop.clone())).chain([graph]);
+        let tasks = tasks.into_iter().map(|task| task(stop.clone())).chain([graph]);
         for task in tasks {
             spawner.spawn_local(task).map_err(|e| failed("run", &node_name, e))?;
         }
@@ -308,6 +288,43 @@ async fn receive<M>(
         if in_a_row == SAMPLES_PER_TURN {
             in_a_row = 0;
             others_turn().await;
+        }
+    }
+}
+
+/// One service's task: takes each request as it comes, hands it on, and sends the answers when they are there.
+async fn answer<S>(
+    server: Server<Wire<S::Request>, Wire<S::Response>>,
+    name: String,
+    mut handler: Handler<S>,
+    stop: Stop,
+) where
+    S: Service,
+    S::Request: Serialize + DeserializeOwned + Clone + Send + 'static,
+    S::Response: Serialize + DeserializeOwned + Send + 'static,
+{
+    let mut requests = server.receive_request_stream();
+    let mut pending = FuturesUnordered::new();
+    while !stop.is_requested() {
+        let request = if pending.len() < PENDING_REPLIES {
+            select! { request = requests.select_next_some() => Ok(request), answer = pending.select_next_some() => Err(answer) }
+        } else {
+            Err(pending.next().await.flatten())
+        };
+        match request {
+            Ok(Ok((id, Wire(request)))) => {
+                let (give, reply) = oneshot::channel();
+                // A gone receiver means a connection that has stopped: nobody is left to answer to.
+                handler(request, Reply::new(move |response| drop(give.send(response))));
+                pending.push(async move { reply.await.ok().map(|response| (id, response)) });
+            }
+            Ok(Err(error)) => tracing::debug!(service = %name, %error, "request dropped"),
+            Err(Some((id, response))) => {
+                if let Err(error) = server.async_send_response(id, Wire(response)).await {
+                    tracing::warn!(service = %name, ?error, "an answer was not sent");
+                }
+            }
+            Err(None) => {}
         }
     }
 }
@@ -490,6 +507,12 @@ impl Publish<[u8]> for DdsPublisher {
     }
 }
 
+/// A service's request or response, as ros2-client wants its type marked.
+#[derive(Clone, Serialize, Deserialize)]
+struct Wire<T>(T);
+
+impl<T: Serialize + DeserializeOwned> ros2_client::Message for Wire<T> {}
+
 /// A payload that is CDR already. As a tuple, which has no length on the wire: of words first, which are aligned since
 /// the payload begins aligned, then of what bytes are left over.
 struct Cdr(Bytes);
@@ -523,12 +546,16 @@ fn dds_topic(full_name: &str) -> String {
 
 /// `package/msg/Type` as DDS knows it.
 fn dds_type(type_name: &str) -> Result<String, RosError> {
+    let [package, name] = type_words(type_name, "msg")?;
+    Ok(MessageTypeName::new(package, name).dds_msg_type())
+}
+
+/// The package and the name in `package/kind/Name`.
+fn type_words<'a>(type_name: &'a str, kind: &str) -> Result<[&'a str; 2], RosError> {
     let is_word =
         |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     match type_name.split('/').collect::<Vec<_>>()[..] {
-        [package, "msg", name] if is_word(package) && is_word(name) => {
-            Ok(MessageTypeName::new(package, name).dds_msg_type())
-        }
+        [package, given, name] if given == kind && is_word(package) && is_word(name) => Ok([package, name]),
         _ => Err(RosError::TypeName(type_name.to_string())),
     }
 }
@@ -585,7 +612,10 @@ fn is_free(domain: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::msg::{Header, MAX_NAMES};
+    use crate::msg::{
+        Float64MultiArray, Header, JointState, JointStateView, JointTrajectory, JointTrajectoryPointView,
+        MAX_NAMES,
+    };
     use proptest::prelude::*;
     use rustdds::no_key::Decode;
     use rustdds::serialization::CdrDeserializeSeedDecoder;
@@ -678,7 +708,7 @@ mod tests {
 
     #[test]
     fn type_names_are_mangled_or_refused() {
-        assert_eq!(dds_type(JOINT_STATE).unwrap(), "sensor_msgs::msg::dds_::JointState_");
+        assert_eq!(dds_type(JointState::TYPE).unwrap(), "sensor_msgs::msg::dds_::JointState_");
         for bad in ["", "JointState", "sensor_msgs/JointState", "a/srv/B", "a/msg/", "a/msg/B/c", "a b/msg/C"]
         {
             assert!(dds_type(bad).is_err(), "{bad}");
