@@ -147,7 +147,7 @@ pub fn run(args: &Args) -> Result<()> {
         if said.elapsed() >= SAY_EVERY {
             said = Instant::now();
             let received: u64 = subscriptions.iter().map(Subscription::received).sum();
-            let lost: u64 = subscriptions.iter().map(Subscription::lost).sum();
+            let lost = super::count(subscriptions.iter().map(Subscription::lost).sum());
             tracing::info!("{received} messages, {lost} lost on the wire, {} dropped", drops.total());
         }
     };
