@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 static ALLOCATOR: metagd::realtime::CountingAllocator = metagd::realtime::CountingAllocator;
 
 /// The middleware's own log lines are about its inner workings, up to a peer's every leave.
-const LOG: &str = "info,rustdds=error,ros2_client=error,cdr_encoding=error";
+const LOG: &str = "info,rustdds=error,ros2_client=error,cdr_encoding=error,r2r=off";
 
 fn main() -> std::process::ExitCode {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG));

@@ -46,7 +46,7 @@ use rustdds::no_key::SerializerAdapter;
 use rustdds::policy::ResourceLimits;
 use rustdds::{
     CDRSerializerAdapter, DomainParticipant, DomainParticipantBuilder, DomainParticipantStatusEvent, GUID,
-    QosPolicies, QosPolicyBuilder, RepresentationIdentifier, StatusEvented, Topic, TopicKind,
+    QosPolicies, QosPolicyBuilder, StatusEvented, Topic, TopicKind,
 };
 use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde::ser::SerializeTuple;
@@ -524,6 +524,7 @@ mod tests {
         MAX_NAMES,
     };
     use proptest::prelude::*;
+    use rustdds::RepresentationIdentifier;
     use rustdds::no_key::Decode;
     use rustdds::serialization::CdrDeserializeSeedDecoder;
     use std::marker::PhantomData;

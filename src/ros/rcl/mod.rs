@@ -12,12 +12,17 @@
 //!   [`Subscription::lost`] is `None`: what is lost on the wire, or overwritten in the rmw's full queue, nobody counts
 //!   here. What is [malformed](Subscription::malformed) is counted as ever. (rmw_fastrtps and rmw_cyclonedds hand on
 //!   serialized messages without a look at their content.)
-//! - There is one context for the process, for its life; several nodes may be opened in it. It reads the whole command
-//!   line: remappings and names behind `--ros-args` are applied by rcl, so rcl has the last word on the node's name.
-//!   The domain and which networks to speak on are the environment's alone; where the [`NodeOptions`] want others,
-//!   [`RclConnection::open`] fails rather than speak where it should not.
+//! - There is one context for the process, for its life; several nodes may be opened in it. The domain and which networks
+//!   to speak on are the environment's alone; where the [`NodeOptions`] want others, [`RclConnection::open`] fails rather
+//!   than speak where it should not.
+//! - rcl reads the whole command line and applies by itself every remapping it finds: those behind `--ros-args`, and
+//!   before it (with a warning) any argument of the form `name:=name`, thus even `-p name:=word`. It has the last word on
+//!   the node's name; a topic or service is handed to it under such a name that it ends where the [`NodeOptions`] want it.
 //! - rcl starts its own logging (a file below `~/.ros/log`) and announces a publisher of its own on `/rosout`, beside
-//!   ours. It starts no parameter services, and neither rcl nor r2r catches signals.
+//!   ours. It starts no parameter services, and neither rcl nor r2r catches signals. Where the rmw that
+//!   `RMW_IMPLEMENTATION` names is not installed, rcl ends the process before `main`.
+//! - r2r logs an error of its own whenever a peer leaves, which is none (there was no message to take); what goes wrong it
+//!   returns as well, so `r2r=off` is a good filter.
 //! - [`Publish::matched`] counts this node's own subscriptions too.
 
 use std::any::Any;
@@ -33,7 +38,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     Arrival, Callback, Clock, Connection, Durability, Handler, Network, NodeOptions, Publish, Publisher, Qos,
-    Reliability, Reply, RosError, Stop, Subscription, cdr_payload, domain_id, names, type_words,
+    Reliability, Remapping, Reply, RosError, Stop, Subscription, cdr_payload, domain_id, names, type_words,
 };
 use crate::bag::cdr;
 use crate::msg::{Message, Service};
@@ -46,6 +51,8 @@ const WAIT: Duration = Duration::from_millis(5);
 /// A node by way of rcl. See [`super::open`].
 pub struct RclConnection {
     options: NodeOptions,
+    /// The remappings that rcl applies by itself.
+    applied: Vec<Remapping>,
     node_name: String,
     domain: u16,
     clock: Clock,
@@ -94,13 +101,15 @@ impl RclConnection {
             Ok((NodeOptions { name, namespace, ..options.clone() }, node_name, node, context))
         });
         let (options, node_name, node, context) = joined.map_err(|reason| failed(&reason))?;
-        Ok(RclConnection { options, node_name, domain, clock, tasks: Vec::new(), node, context })
+        let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+        let applied = applied_by_rcl(arguments, &options.remappings);
+        Ok(RclConnection { options, applied, node_name, domain, clock, tasks: Vec::new(), node, context })
     }
 
     fn publisher(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<RclPublisher, RosError> {
-        let topic = names::resolve(topic, &self.options)?;
+        let Placed { name: topic, given } = place(topic, &self.options, &self.applied)?;
         type_words(type_name, "msg")?;
-        let publisher = guarded(|| self.node.create_publisher_untyped(&topic, type_name, profile(qos)))
+        let publisher = guarded(|| self.node.create_publisher_untyped(&given, type_name, profile(qos)))
             .map_err(|reason| super::failed("publish on", &topic, reason))?;
         Ok(RclPublisher { topic, bytes: Vec::new(), publisher })
     }
@@ -124,8 +133,8 @@ impl Connection for RclConnection {
     where
         M: Message + DeserializeOwned + Clone + Default + Send + 'static,
     {
-        let name = names::resolve(topic, &self.options)?;
-        let mut samples = guarded(|| self.node.subscribe_raw(&name, M::TYPE, profile(qos)))
+        let Placed { name, given } = place(topic, &self.options, &self.applied)?;
+        let mut samples = guarded(|| self.node.subscribe_raw(&given, M::TYPE, profile(qos)))
             .map_err(|reason| super::failed("subscribe to", &name, reason))?;
         let subscription = Subscription::new(&name, false);
         let (clock, counted) = (self.clock, subscription.clone());
@@ -161,7 +170,7 @@ impl Connection for RclConnection {
         S::Request: Serialize + DeserializeOwned + Clone + Send + 'static,
         S::Response: Serialize + DeserializeOwned + Send + 'static,
     {
-        let name = names::resolve(name, &self.options)?;
+        let Placed { name, given } = place(name, &self.options, &self.applied)?;
         type_words(S::TYPE, "srv")?;
         let service = name.clone();
         let on_request =
@@ -173,7 +182,7 @@ impl Connection for RclConnection {
                 }
                 Err(error) => tracing::debug!(%service, %error, "request dropped"),
             };
-        let task = guarded(|| services::serve(&mut self.node, S::TYPE, &name, Box::new(on_request)))
+        let task = guarded(|| services::serve(&mut self.node, S::TYPE, &given, Box::new(on_request)))
             .map_err(|reason| super::failed("serve", &name, reason))?;
         self.tasks.push(task);
         Ok(())
@@ -260,6 +269,43 @@ impl Publish<[u8]> for RclPublisher {
     }
 }
 
+/// The remappings that rcl finds on the command line, in its order: each is an argument of its own, in which a node's
+/// name or a scheme may stand before the names.
+fn applied_by_rcl(arguments: impl Iterator<Item = String>, remappings: &[Remapping]) -> Vec<Remapping> {
+    let found = |argument: String| {
+        let is_it = |remapping: &&Remapping| {
+            let text = format!("{}:={}", remapping.from, remapping.to);
+            let before = argument.strip_suffix(&text);
+            before.is_some_and(|before| before.is_empty() || before.ends_with(':') || before.ends_with("//"))
+        };
+        remappings.iter().find(is_it).cloned()
+    };
+    arguments.filter_map(found).collect()
+}
+
+/// A topic's or service's full name, and the name under which rcl has to be given it.
+#[derive(Debug, PartialEq)]
+struct Placed {
+    name: String,
+    given: String,
+}
+
+/// Finds the name that rcl, which remaps what it is given, takes to where the options want it.
+fn place(name: &str, options: &NodeOptions, applied: &[Remapping]) -> Result<Placed, RosError> {
+    let full = names::resolve(name, options)?;
+    let by_rcl = NodeOptions { remappings: applied.to_vec(), ..options.clone() };
+    for given in [names::expand(name, options)?, full.clone()] {
+        if names::resolve(&given, &by_rcl)? == full {
+            return Ok(Placed { name: full, given });
+        }
+    }
+    Err(super::failed(
+        "remap",
+        name,
+        format!("rcl would remap {full} once more, by another rule of the command line"),
+    ))
+}
+
 fn profile(qos: Qos) -> QosProfile {
     let profile = QosProfile::default().keep_last(qos.depth.max(1));
     let profile = match qos.reliability {
@@ -282,11 +328,41 @@ fn is_local() -> bool {
 fn guarded<T>(work: impl FnOnce() -> r2r::Result<T>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(done) => done.map_err(|error| error.to_string()),
-        Err(panic) => Err(panic_text(&*panic)),
+        Err(panic) => Err(format!("rcl gave up: {}", panic_text(&*panic))),
     }
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| panic.downcast_ref().copied()).unwrap_or("r2r panicked").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remapped(rules: &[(&str, &str)]) -> NodeOptions {
+        let rule = |(from, to): &(&str, &str)| Remapping { from: from.to_string(), to: to.to_string() };
+        NodeOptions { remappings: rules.iter().map(rule).collect(), ..NodeOptions::new("metagd") }
+    }
+
+    fn placed(name: &str, options: &NodeOptions, line: &str) -> Option<[String; 2]> {
+        let arguments = line.split(' ').map(str::to_string);
+        let applied = applied_by_rcl(arguments, &options.remappings);
+        place(name, options, &applied).ok().map(|placed| [placed.name, placed.given])
+    }
+
+    #[test]
+    fn no_remapping_is_applied_twice_or_lost() {
+        let swapped = remapped(&[("a", "b"), ("b", "a")]);
+        let both = |name: &str, given: &str| Some([name.to_string(), given.to_string()]);
+        assert_eq!(placed("a", &swapped, "metagd node --ros-args -r a:=b -r b:=a"), both("/b", "/a"));
+        assert_eq!(placed("b", &swapped, "metagd node -r a:=b --remap b:=a"), both("/a", "/b"));
+        assert_eq!(placed("a", &swapped, "metagd node"), both("/b", "/b"));
+        assert_eq!(placed("c", &swapped, "metagd node a:=b b:=a"), both("/c", "/c"));
+        assert_eq!(placed("a", &swapped, "metagd node --remap=a:=b metagd:b:=a"), None);
+        let twice = remapped(&[("a", "/inside"), ("a", "/outside")]);
+        let line = "metagd node -r a:=/outside --ros-args -r rostopic://a:=/inside";
+        assert_eq!(placed("a", &twice, line), both("/inside", "/inside"));
+    }
 }
