@@ -1,7 +1,7 @@
 //! The middleware that the sourced ROS 2 brings: rcl, and behind it any rmw, by way of r2r.
 //!
 //! Contract: as [`Connection`] says. The one thread that calls [`run`](Connection::run) waits in `rcl_wait`, which a
-//! message's arrival wakes and which else returns every [`WAIT`] to see whether to stop; then it takes, decodes and
+//! message's arrival wakes and which else returns every 5 ms to see whether to stop; then it takes, decodes and
 //! calls back. Each message that comes costs r2r a buffer. The rmw's own threads are its affair.
 //!
 //! What is known of r2r 0.9.7 and rcl, measured or read in their source:
