@@ -1,6 +1,7 @@
 //! A fault that a test can put into the running node: a panic in the learner, on the pinned thread.
 
-use crate::realtime::{Health, Model};
+use crate::learn::Reload;
+use crate::realtime::{Health, Model, Tuning};
 use crate::sample::{Motion, Observation, PerJoint};
 
 /// A model that panics at its `n`-th prediction, and is the inner one until then.
@@ -60,6 +61,14 @@ impl<M: Model> Model for PanicAfter<M> {
 
     fn snapshot(&self, state: &mut Self::State) {
         self.inner.snapshot(state);
+    }
+
+    fn take(&mut self, state: &Self::State, what: Reload) {
+        self.inner.take(state, what);
+    }
+
+    fn tune(&mut self, tuning: &Tuning) {
+        self.inner.tune(tuning);
     }
 
     fn health(&self) -> Health {

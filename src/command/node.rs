@@ -380,7 +380,7 @@ impl<'a> Keeper<'a> {
     }
 
     fn keep(&mut self) {
-        if let Some(learner) = self.commands.take_snapshot() {
+        if let Some(learner) = self.commands.take_back() {
             if let Err(error) = self.save(&learner) {
                 tracing::error!("the checkpoint was not saved: {error:#}");
             }
