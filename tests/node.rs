@@ -112,7 +112,7 @@ fn a_panic_in_the_learner_ends_in_zero_torque_and_a_non_zero_exit() {
     let left = node.end();
     let log = text(&left.stderr);
     assert_eq!(left.status.code(), Some(1), "{log}");
-    assert!(log.contains("a panic was injected (src/command/fault.rs:"), "{log}");
+    assert!(log.contains("a panic was injected (src/node/fault.rs:"), "{log}");
     assert!(!log.contains("' panicked at"), "printed by the pinned thread itself: {log}");
     drop(simulator);
     assert!(witness.saw_torques(), "it had commanded torques before");

@@ -9,7 +9,6 @@ use std::process::ExitCode;
 
 pub mod demo;
 pub mod doctor;
-pub mod fault;
 pub mod graph;
 pub mod latency;
 pub mod node;

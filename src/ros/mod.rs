@@ -24,8 +24,11 @@ use serde::de::DeserializeOwned;
 use crate::msg::{Message, Service};
 
 pub mod dds;
+pub mod lifecycle;
 pub mod names;
+pub mod parameter_server;
 pub mod params;
+pub mod time;
 
 pub use names::{NameError, Remapping};
 
@@ -139,6 +142,15 @@ impl Qos {
     /// ROS 2's default: reliable, volatile, 10 deep.
     pub const DEFAULT: Qos =
         Qos { reliability: Reliability::Reliable, durability: Durability::Volatile, depth: 10 };
+    /// For `/clock`: only the newest counts.
+    pub const CLOCK: Qos =
+        Qos { reliability: Reliability::BestEffort, durability: Durability::Volatile, depth: 1 };
+    /// For `/parameter_events`, as rcl has it: reliable, and a thousand deep.
+    pub const PARAMETER_EVENTS: Qos =
+        Qos { reliability: Reliability::Reliable, durability: Durability::Volatile, depth: 1000 };
+    /// For `/rosout`, as rcl has it: late subscribers get the last thousand lines.
+    pub const ROSOUT: Qos =
+        Qos { reliability: Reliability::Reliable, durability: Durability::TransientLocal, depth: 1000 };
     /// For what is said once and holds: reliable, and late subscribers get the last message.
     pub const LATCHED: Qos =
         Qos { reliability: Reliability::Reliable, durability: Durability::TransientLocal, depth: 1 };

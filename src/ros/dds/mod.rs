@@ -28,7 +28,7 @@ use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 use futures::executor::LocalPool;
@@ -58,6 +58,7 @@ use super::{
     Reliability, Reply, RosError, Stop, Subscription, names,
 };
 use crate::msg::{Message, Service};
+use crate::realtime::wall_ns;
 
 /// The highest DDS domain whose ports exist (RTPS 2.5, section 9.6.2.3).
 pub const MAX_DOMAIN: u16 = 232;
@@ -137,7 +138,11 @@ impl DdsConnection {
             options: options.clone(),
             node_name,
             clock,
-            mapping: ServiceMapping::Enhanced,
+            mapping: if std::env::var("RMW_IMPLEMENTATION").is_ok_and(|v| v == "rmw_cyclonedds_cpp") {
+                ServiceMapping::Cyclone
+            } else {
+                ServiceMapping::Enhanced
+            },
             tasks: Vec::new(),
             endpoints: Vec::new(),
             node,
@@ -533,10 +538,6 @@ impl Serialize for Cdr {
 
 fn failed(what: &str, name: &str, reason: impl ToString) -> RosError {
     RosError::Middleware { what: format!("{what} {name}"), reason: reason.to_string() }
-}
-
-fn wall_ns() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
 }
 
 /// ROS topics stand under `rt` in DDS.

@@ -5,19 +5,19 @@ use crate::realtime::{Health, Model, Tuning};
 use crate::sample::{Motion, Observation, PerJoint};
 
 /// A model that panics at its `n`-th prediction, and is the inner one until then.
-pub struct PanicAfter<M> {
+pub(super) struct PanicAfter<M> {
     inner: M,
     left: u64,
 }
 
 impl<M> PanicAfter<M> {
     /// Panics at prediction number `at` (from 1); `u64::MAX` is never.
-    pub fn new(inner: M, at: u64) -> Self {
+    pub(super) fn new(inner: M, at: u64) -> Self {
         PanicAfter { inner, left: at }
     }
 
     /// The model inside.
-    pub fn inner(&self) -> &M {
+    pub(super) fn inner(&self) -> &M {
         &self.inner
     }
 }
