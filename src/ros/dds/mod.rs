@@ -22,7 +22,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::pin::pin;
 use std::sync::atomic::Ordering;
@@ -33,12 +33,12 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 use futures::executor::LocalPool;
 use futures::future::LocalBoxFuture;
-use futures::stream::FuturesUnordered;
+use futures::stream::{FuturesUnordered, select_all};
 use futures::task::LocalSpawnExt;
 use futures::{FutureExt, StreamExt, select};
 use ros2_client::dds as ros2;
 use ros2_client::qos::{History, WhenFull};
-use ros2_client::service::Server;
+use ros2_client::service::{RmwRequestId, Server};
 use ros2_client::{
     Gid, MessageInfo, MessageTypeName, Name, NodeName, QosProfile, ServiceMapping, ServiceTypeName,
 };
@@ -95,7 +95,7 @@ pub struct DdsConnection {
     options: NodeOptions,
     node_name: String,
     clock: Clock,
-    mapping: ServiceMapping,
+    mappings: &'static [ServiceMapping],
     tasks: Vec<Task>,
     endpoints: Vec<(GUID, String)>,
     node: ros2::Node,
@@ -138,11 +138,7 @@ impl DdsConnection {
             options: options.clone(),
             node_name,
             clock,
-            mapping: if std::env::var("RMW_IMPLEMENTATION").is_ok_and(|v| v == "rmw_cyclonedds_cpp") {
-                ServiceMapping::Cyclone
-            } else {
-                ServiceMapping::Enhanced
-            },
+            mappings: mappings(),
             tasks: Vec::new(),
             endpoints: Vec::new(),
             node,
@@ -223,17 +219,16 @@ impl Connection for DdsConnection {
         let qos = QosProfile::subscription_default()
             .reliability(ros2_client::qos::Reliability::Reliable { when_full: WhenFull::Fail })
             .history(History::KeepLast { depth: Qos::DEFAULT.depth });
-        let server = self
-            .node
-            .create_server::<Wire<S::Request>, Wire<S::Response>>(
-                self.mapping,
-                &wire_name,
-                &ServiceTypeName::new(package, class),
-                qos.clone(),
-                qos,
-            )
-            .map_err(|e| failed("serve", &name, e))?;
-        self.tasks.push(Box::new(move |stop| answer::<S>(server, name, handler, stop).boxed_local()));
+        let service_type = ServiceTypeName::new(package, class);
+        let mut servers = Vec::new();
+        for &mapping in self.mappings {
+            let server = self
+                .node
+                .create_server(mapping, &wire_name, &service_type, qos.clone(), qos.clone())
+                .map_err(|e| failed("serve", &name, e))?;
+            servers.push((mapping, server));
+        }
+        self.tasks.push(Box::new(move |stop| answer::<S>(servers, name, handler, stop).boxed_local()));
         Ok(())
     }
 
@@ -299,7 +294,7 @@ async fn receive<M>(
 
 /// One service's task: takes each request as it comes, hands it on, and sends the answers when they are there.
 async fn answer<S>(
-    server: Server<Wire<S::Request>, Wire<S::Response>>,
+    servers: Vec<(ServiceMapping, Server<Wire<S::Request>, Wire<S::Response>>)>,
     name: String,
     mut handler: Handler<S>,
     stop: Stop,
@@ -308,23 +303,33 @@ async fn answer<S>(
     S::Request: Serialize + DeserializeOwned + Clone + Send + 'static,
     S::Response: Serialize + DeserializeOwned + Send + 'static,
 {
-    let mut requests = server.receive_request_stream();
+    let both = servers.len() > 1;
+    let mut requests = select_all(servers.iter().map(|(mapping, server)| {
+        let mine = move |id: &RmwRequestId| !both || *mapping == mapping_of(id);
+        let requests = server.receive_request_stream().map(move |request| (server, request));
+        requests
+            .filter(move |(_, request)| ready(request.as_ref().map_or(true, |(id, _)| mine(id))))
+            .boxed_local()
+    }));
     let mut pending = FuturesUnordered::new();
     while !stop.is_requested() {
         let request = if pending.len() < PENDING_REPLIES {
-            select! { request = requests.select_next_some() => Ok(request), answer = pending.select_next_some() => Err(answer) }
+            select! {
+                request = requests.select_next_some() => Ok(request),
+                answer = pending.select_next_some() => Err(answer),
+            }
         } else {
             Err(pending.next().await.flatten())
         };
         match request {
-            Ok(Ok((id, Wire(request)))) => {
+            Ok((server, Ok((id, Wire(request))))) => {
                 let (give, reply) = oneshot::channel();
                 // A gone receiver means a connection that has stopped: nobody is left to answer to.
                 handler(request, Reply::new(move |response| drop(give.send(response))));
-                pending.push(async move { reply.await.ok().map(|response| (id, response)) });
+                pending.push(async move { reply.await.ok().map(|response| (server, id, response)) });
             }
-            Ok(Err(error)) => tracing::debug!(service = %name, %error, "request dropped"),
-            Err(Some((id, response))) => {
+            Ok((_, Err(error))) => tracing::debug!(service = %name, %error, "request dropped"),
+            Err(Some((server, id, response))) => {
                 if let Err(error) = server.async_send_response(id, Wire(response)).await {
                     tracing::warn!(service = %name, ?error, "an answer was not sent");
                 }
@@ -332,6 +337,13 @@ async fn answer<S>(
             Err(None) => {}
         }
     }
+}
+
+/// How the DDS of whoever asks maps services: GUIDs begin with the vendor (RTPS 2.5, sections 8.2.4.1 and 9.3.1.2).
+fn mapping_of(request: &RmwRequestId) -> ServiceMapping {
+    const CYCLONE: [u8; 2] = [1, 0x10];
+    let guid = request.writer_gid.to_bytes16();
+    if guid[..2] == CYCLONE { ServiceMapping::Cyclone } else { ServiceMapping::Enhanced }
 }
 
 /// Lets the other tasks of the thread run once.
@@ -575,6 +587,15 @@ fn policies(qos: Qos) -> QosPolicies {
         .durability(durability)
         .history(History::KeepLast { depth: qos.depth.max(1) })
         .into()
+}
+
+/// How services are mapped to DDS topics: as the RMW that is named maps them, or else both ways at once.
+fn mappings() -> &'static [ServiceMapping] {
+    match std::env::var("RMW_IMPLEMENTATION").as_deref() {
+        Ok("rmw_cyclonedds_cpp") => &[ServiceMapping::Cyclone],
+        Ok("rmw_fastrtps_cpp" | "rmw_fastrtps_dynamic_cpp") => &[ServiceMapping::Enhanced],
+        _ => &[ServiceMapping::Enhanced, ServiceMapping::Cyclone],
+    }
 }
 
 fn domain_id(given: Option<u16>, environment: Option<&str>) -> Result<u16, RosError> {
