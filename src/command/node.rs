@@ -36,9 +36,9 @@ use crate::sample::Torque;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(flatten)]
-    parameters: ParameterArgs,
+    pub(super) parameters: ParameterArgs,
     #[command(flatten)]
-    graph: super::graph::GraphArgs,
+    pub(super) graph: super::graph::GraphArgs,
     /// Stop cleanly after this many seconds.
     #[arg(long, value_name = "S", value_parser = super::seconds)]
     seconds: Option<f64>,
@@ -64,6 +64,9 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 /// What the middleware gets to deliver the last torque, before its connection is closed.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// The node's name, where nobody gives it another.
+pub(super) const NODE: &str = "metagd";
+
 /// Runs `metagd node`.
 ///
 /// # Errors
@@ -71,8 +74,8 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// not granted (`realtime: enforce`), or a panic in the learner.
 pub fn run(args: &Args) -> Result<()> {
     let interrupt = Interrupt::install()?;
-    let config = args.parameters.config(&args.graph.full_name("metagd"))?;
-    let graph = args.graph.options("metagd")?;
+    let config = args.parameters.config(&args.graph.full_name(NODE)?)?;
+    let graph = args.graph.options(NODE)?;
     check_writable(&config)?;
     let arm = Arm::from_config(&config)?;
     let joints = match &arm {
