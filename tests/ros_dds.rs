@@ -98,7 +98,7 @@ fn every_message_type_crosses_between_two_nodes_and_names_are_resolved() {
     let mut robot = open(&node("robot", domain));
     let mut metagd = open(&NodeOptions {
         namespace: "cell".into(),
-        remappings: vec![Remapping { from: "joint_states".into(), to: "/arm/state".into() }],
+        remappings: vec![Remapping::new("joint_states", "/arm/state")],
         ..node("metagd", domain)
     });
     assert_eq!((metagd.node_name(), metagd.domain_id()), ("/cell/metagd", domain));
@@ -446,7 +446,7 @@ fn what_cannot_be_opened_says_why() {
     assert!(message(NodeOptions::new("a b")).contains("`a b` is not a valid node name"));
     let domain = message(NodeOptions { domain_id: Some(233), ..NodeOptions::new("metagd") });
     assert!(domain.contains("233") && domain.contains("232"), "{domain}");
-    let remappings = vec![Remapping { from: "a//b".into(), to: "c".into() }];
+    let remappings = vec![Remapping::new("a//b", "c")];
     assert!(message(NodeOptions { remappings, ..NodeOptions::new("metagd") }).contains("a//b"));
 }
 

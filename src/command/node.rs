@@ -16,9 +16,9 @@ use crate::realtime::Summary;
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(flatten)]
-    parameters: ParameterArgs,
+    pub(super) parameters: ParameterArgs,
     #[command(flatten)]
-    graph: super::graph::GraphArgs,
+    pub(super) graph: super::graph::GraphArgs,
     /// Stop cleanly after this many seconds.
     #[arg(long, value_name = "S", value_parser = super::seconds)]
     seconds: Option<f64>,
@@ -30,6 +30,9 @@ pub struct Args {
     inject_panic: u64,
 }
 
+/// The node's name, where nobody gives it another.
+pub(super) const NODE: &str = "metagd";
+
 /// Runs `metagd node`.
 ///
 /// # Errors
@@ -38,8 +41,8 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let options = Options {
-        config: args.parameters.config(&args.graph.full_name("metagd"))?,
-        graph: args.graph.options("metagd")?,
+        config: args.parameters.config(&args.graph.full_name(NODE)?)?,
+        graph: args.graph.options(NODE)?,
         time: args.seconds.map(Duration::from_secs_f64),
         inject_panic: args.inject_panic,
     };

@@ -67,10 +67,12 @@ fn json() -> String {
 
 #[cfg(test)]
 mod tests {
+    use crate::ros::params::Source;
+
     #[test]
     fn the_robots_parameter_file_is_right() {
         let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config/lwr.yaml");
-        let config = crate::ros::params::config(&[file], &[], &[], "/metagd").unwrap();
+        let config = crate::ros::params::config(&[Source::File(file)], "/metagd").unwrap();
         let arm =
             crate::dynamics::Arm::from_urdf_str(crate::sim::LWR_URDF, &config.joints, [0.0, 0.0, -9.81])
                 .unwrap();

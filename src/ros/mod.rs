@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,14 +24,16 @@ use serde::de::DeserializeOwned;
 
 use crate::msg::{Message, Service};
 
+pub mod arguments;
 pub mod dds;
+pub mod environment;
 pub mod lifecycle;
 pub mod names;
 pub mod parameter_server;
 pub mod params;
 pub mod time;
 
-pub use names::{NameError, Remapping};
+pub use names::{NameError, Remapping, Scope};
 
 /// The clock that stamps arrivals: nanoseconds of `CLOCK_MONOTONIC`, the pipeline's own.
 pub type Clock = fn() -> i64;
@@ -75,6 +78,18 @@ pub enum Network {
     Loopback,
 }
 
+/// Which rmw's peers may call our services: the two differ in how a request's number travels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceMapping {
+    /// Both, at the price of twice the endpoints.
+    #[default]
+    Both,
+    /// As `rmw_fastrtps_cpp` does.
+    FastDds,
+    /// As `rmw_cyclonedds_cpp` does.
+    CycloneDds,
+}
+
 /// Who we are in the ROS graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeOptions {
@@ -88,6 +103,10 @@ pub struct NodeOptions {
     pub remappings: Vec<Remapping>,
     /// Which networks to speak on.
     pub network: Network,
+    /// Hosts to announce ourselves to where multicast does not reach them.
+    pub static_peers: Vec<Ipv4Addr>,
+    /// How services travel.
+    pub service_mapping: ServiceMapping,
 }
 
 impl NodeOptions {
@@ -99,6 +118,8 @@ impl NodeOptions {
             domain_id: None,
             remappings: Vec::new(),
             network: Network::All,
+            static_peers: Vec::new(),
+            service_mapping: ServiceMapping::Both,
         }
     }
 }
@@ -282,17 +303,12 @@ pub enum RosError {
     /// A message type's name is not `package/msg/Type`.
     #[error("`{0}` is not a type's name; write it as package/msg/Type, e.g. sensor_msgs/msg/JointState")]
     TypeName(String),
-    /// The domain is out of range or not a number.
-    #[error(
-        "{origin} = `{value}` is not a DDS domain; it must be a whole number from 0 to {}",
-        dds::MAX_DOMAIN
-    )]
-    Domain {
-        /// Who gave it: `ROS_DOMAIN_ID`, or the node's options.
-        origin: &'static str,
-        /// As given.
-        value: String,
-    },
+    /// The options' domain is out of range.
+    #[error("the node's domain = {0} is not a DDS domain; it must be from 0 to {max}", max = dds::MAX_DOMAIN)]
+    Domain(u16),
+    /// A variable of the environment has no such value.
+    #[error(transparent)]
+    Environment(#[from] environment::EnvironmentError),
     /// No unused domain was found.
     #[error("every DDS domain from 1 to 101 is in use on this host; stop what speaks there")]
     NoFreeDomain,

@@ -39,15 +39,13 @@ use futures::{FutureExt, StreamExt, select};
 use ros2_client::dds as ros2;
 use ros2_client::qos::{History, WhenFull};
 use ros2_client::service::{RmwRequestId, Server};
-use ros2_client::{
-    Gid, MessageInfo, MessageTypeName, Name, NodeName, QosProfile, ServiceMapping, ServiceTypeName,
-};
+use ros2_client::{Gid, MessageInfo, MessageTypeName, Name, NodeName, QosProfile, ServiceTypeName};
 use rustdds::bytes::Bytes;
 use rustdds::no_key::SerializerAdapter;
 use rustdds::policy::ResourceLimits;
 use rustdds::{
     CDRSerializerAdapter, DomainParticipant, DomainParticipantBuilder, DomainParticipantStatusEvent, GUID,
-    QosPolicies, QosPolicyBuilder, RepresentationIdentifier, StatusEvented, Topic, TopicKind,
+    QosPolicies, QosPolicyBuilder, RTPSEntity, RepresentationIdentifier, StatusEvented, Topic, TopicKind,
 };
 use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde::ser::SerializeTuple;
@@ -55,10 +53,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     Arrival, Callback, Clock, Connection, Durability, Handler, Network, NodeOptions, Publish, Publisher, Qos,
-    Reliability, Reply, RosError, Stop, Subscription, names,
+    Reliability, Remapping, Reply, RosError, ServiceMapping, Stop, Subscription, environment, names,
 };
 use crate::msg::{Message, Service};
 use crate::realtime::wall_ns;
+
+mod peers;
+
+use peers::{Ear, Peers};
 
 /// The highest DDS domain whose ports exist (RTPS 2.5, section 9.6.2.3).
 pub const MAX_DOMAIN: u16 = 232;
@@ -92,10 +94,11 @@ const UNACKNOWLEDGED: QosPolicies = QosPolicyBuilder::new()
 
 /// A node by way of DDS. See [`super::open`].
 pub struct DdsConnection {
+    peers: Option<Peers>,
     options: NodeOptions,
     node_name: String,
     clock: Clock,
-    mappings: &'static [ServiceMapping],
+    mappings: &'static [ros2_client::ServiceMapping],
     tasks: Vec<Task>,
     endpoints: Vec<(GUID, String)>,
     node: ros2::Node,
@@ -113,11 +116,12 @@ impl DdsConnection {
     pub fn open(options: &NodeOptions, clock: Clock) -> Result<Self, RosError> {
         let node_name = names::node(options)?;
         let namespace = names::namespace(&options.namespace)?;
-        for remapping in &options.remappings {
-            names::expand(&remapping.from, options)?;
-            names::expand(&remapping.to, options)?;
-        }
-        let domain = domain_id(options.domain_id, std::env::var("ROS_DOMAIN_ID").ok().as_deref())?;
+        options.remappings.iter().try_for_each(Remapping::check)?;
+        let domain = match options.domain_id {
+            Some(domain) if domain > MAX_DOMAIN => return Err(RosError::Domain(domain)),
+            Some(domain) => domain,
+            None => environment::domain_id()?,
+        };
         let failed = |reason: String| RosError::Middleware {
             what: format!("join DDS domain {domain} as {node_name}"),
             reason,
@@ -127,7 +131,19 @@ impl DdsConnection {
         if options.network == Network::Loopback {
             participant = participant.with_only_networks([Ipv4Addr::LOCALHOST]);
         }
+        let no_peers = |e: std::io::Error| RosError::Middleware {
+            what: format!("announce ourselves to {:?}, the static peers", options.static_peers),
+            reason: format!(
+                "{e} (one of the first discovery ports of domain {domain} must be free for that)"
+            ),
+        };
+        let ear =
+            (!options.static_peers.is_empty()).then(|| Ear::open(domain)).transpose().map_err(no_peers)?;
         let participant = participant.build().map_err(|e| failed(e.to_string()))?;
+        let mut prefix = [0; 12];
+        prefix.copy_from_slice(&participant.guid().to_bytes()[..12]);
+        let peers = ear.map(|ear| Peers::start(ear, domain, prefix, &options.static_peers));
+        let peers = peers.transpose().map_err(no_peers)?;
         let context =
             ros2::Context::from_domain_participant(participant).map_err(|e| failed(e.to_string()))?;
         let name = NodeName::new(&namespace, &options.name).map_err(|e| failed(e.to_string()))?;
@@ -135,10 +151,11 @@ impl DdsConnection {
             .new_node(name, ros2_client::NodeOptions::new().start_parameter_services(false))
             .map_err(|e| failed(e.to_string()))?;
         Ok(DdsConnection {
+            peers,
             options: options.clone(),
             node_name,
             clock,
-            mappings: mappings(),
+            mappings: mappings(options.service_mapping),
             tasks: Vec::new(),
             endpoints: Vec::new(),
             node,
@@ -213,7 +230,7 @@ impl Connection for DdsConnection {
         S::Request: Serialize + DeserializeOwned + Clone + Send + 'static,
         S::Response: Serialize + DeserializeOwned + Send + 'static,
     {
-        let name = names::resolve(name, &self.options)?;
+        let name = names::resolve_service(name, &self.options)?;
         let wire_name = Name::parse(&name).map_err(|e| failed("serve", &name, e))?;
         let [package, class] = type_words(S::TYPE, "srv")?;
         let qos = QosProfile::subscription_default()
@@ -233,7 +250,7 @@ impl Connection for DdsConnection {
     }
 
     fn run(self, stop: Stop) -> Result<(), RosError> {
-        let DdsConnection { node_name, tasks, endpoints, node, context, .. } = self;
+        let DdsConnection { node_name, tasks, endpoints, node, context, peers, .. } = self;
         let mut pool = LocalPool::new();
         let spawner = pool.spawner();
         let graph = watch_graph(context.domain_participant(), endpoints).boxed_local();
@@ -242,6 +259,7 @@ impl Connection for DdsConnection {
             spawner.spawn_local(task).map_err(|e| failed("run", &node_name, e))?;
         }
         pool.run_until(stop.requested());
+        drop(peers);
         drop(pool);
         drop(node);
         drop(context);
@@ -294,7 +312,7 @@ async fn receive<M>(
 
 /// One service's task: takes each request as it comes, hands it on, and sends the answers when they are there.
 async fn answer<S>(
-    servers: Vec<(ServiceMapping, Server<Wire<S::Request>, Wire<S::Response>>)>,
+    servers: Vec<(ros2_client::ServiceMapping, Server<Wire<S::Request>, Wire<S::Response>>)>,
     name: String,
     mut handler: Handler<S>,
     stop: Stop,
@@ -340,10 +358,10 @@ async fn answer<S>(
 }
 
 /// How the DDS of whoever asks maps services: GUIDs begin with the vendor (RTPS 2.5, sections 8.2.4.1 and 9.3.1.2).
-fn mapping_of(request: &RmwRequestId) -> ServiceMapping {
+fn mapping_of(request: &RmwRequestId) -> ros2_client::ServiceMapping {
+    use ros2_client::ServiceMapping::{Cyclone, Enhanced};
     const CYCLONE: [u8; 2] = [1, 0x10];
-    let guid = request.writer_gid.to_bytes16();
-    if guid[..2] == CYCLONE { ServiceMapping::Cyclone } else { ServiceMapping::Enhanced }
+    if request.writer_gid.to_bytes16()[..2] == CYCLONE { Cyclone } else { Enhanced }
 }
 
 /// Lets the other tasks of the thread run once.
@@ -589,24 +607,13 @@ fn policies(qos: Qos) -> QosPolicies {
         .into()
 }
 
-/// How services are mapped to DDS topics: as the RMW that is named maps them, or else both ways at once.
-fn mappings() -> &'static [ServiceMapping] {
-    match std::env::var("RMW_IMPLEMENTATION").as_deref() {
-        Ok("rmw_cyclonedds_cpp") => &[ServiceMapping::Cyclone],
-        Ok("rmw_fastrtps_cpp" | "rmw_fastrtps_dynamic_cpp") => &[ServiceMapping::Enhanced],
-        _ => &[ServiceMapping::Enhanced, ServiceMapping::Cyclone],
-    }
-}
-
-fn domain_id(given: Option<u16>, environment: Option<&str>) -> Result<u16, RosError> {
-    let (origin, value) = match (given, environment) {
-        (Some(given), _) => ("the node's domain", given.to_string()),
-        (None, Some(text)) if !text.trim().is_empty() => ("ROS_DOMAIN_ID", text.to_string()),
-        (None, _) => return Ok(0),
-    };
-    match value.trim().parse() {
-        Ok(domain) if domain <= MAX_DOMAIN => Ok(domain),
-        _ => Err(RosError::Domain { origin, value }),
+/// The mappings to serve by.
+fn mappings(mapping: ServiceMapping) -> &'static [ros2_client::ServiceMapping] {
+    use ros2_client::ServiceMapping::{Cyclone, Enhanced};
+    match mapping {
+        ServiceMapping::Both => &[Enhanced, Cyclone],
+        ServiceMapping::FastDds => &[Enhanced],
+        ServiceMapping::CycloneDds => &[Cyclone],
     }
 }
 
@@ -706,19 +713,6 @@ mod tests {
             let bytes = CDRSerializerAdapter::<JointState>::to_bytes(&longer).unwrap();
             prop_assert!(!decodes::<JointStateView>(&bytes));
         }
-    }
-
-    #[test]
-    fn the_domain_comes_from_the_options_then_the_environment_then_is_0() {
-        assert_eq!(domain_id(Some(7), Some("9")).unwrap(), 7);
-        assert_eq!(domain_id(None, Some("9")).unwrap(), 9);
-        assert_eq!(domain_id(None, Some("")).unwrap(), 0);
-        assert_eq!(domain_id(None, None).unwrap(), 0);
-        for bad in ["233", "-1", "70000", "seven"] {
-            let error = domain_id(None, Some(bad)).unwrap_err().to_string();
-            assert!(error.contains("ROS_DOMAIN_ID") && error.contains(bad), "{error}");
-        }
-        assert!(domain_id(Some(233), None).is_err());
     }
 
     #[test]
