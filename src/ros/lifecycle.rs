@@ -519,12 +519,12 @@ mod tests {
     }
 
     fn any_request() -> impl Strategy<Value = Transition> {
-        let labels =
-            ["configure", "cleanup", "activate", "deactivate", "shutdown", "transition_success", "?"];
+        const LABELS: &[&str] =
+            &["configure", "cleanup", "activate", "deactivate", "shutdown", "transition_success", "?"];
         prop_oneof![
             4 => (1_u8..5).prop_map(Transition::by_id),
             1 => any::<u8>().prop_map(Transition::by_id),
-            1 => prop::sample::select(&labels[..]).prop_map(Transition::by_label),
+            1 => prop::sample::select(LABELS).prop_map(Transition::by_label),
         ]
     }
 

@@ -148,7 +148,7 @@ impl DdsConnection {
             ros2::Context::from_domain_participant(participant).map_err(|e| failed(e.to_string()))?;
         let name = NodeName::new(&namespace, &options.name).map_err(|e| failed(e.to_string()))?;
         let node = context
-            .new_node(name, ros2_client::NodeOptions::new().start_parameter_services(false))
+            .new_node(name, ros2_client::NodeOptions::new().enable_rosout(false).start_parameter_services(false))
             .map_err(|e| failed(e.to_string()))?;
         Ok(DdsConnection {
             peers,
