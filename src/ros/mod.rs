@@ -24,7 +24,9 @@ use serde::de::DeserializeOwned;
 use crate::msg::{Message, Service};
 
 pub mod dds;
+pub mod lifecycle;
 pub mod names;
+pub mod parameter_server;
 pub mod params;
 
 pub use names::{NameError, Remapping};
