@@ -258,7 +258,6 @@ impl Lifecycle {
         node: &mut impl Managed,
         event: &mut dyn FnMut(msg::TransitionEvent),
     ) -> bool {
-        let (State::Active | State::Inactive) = self.state else { return false };
         let back = [Transition::DEACTIVATE, Transition::CLEANUP];
         let Some(edge) = self.edges().find(|edge| back.contains(&edge.id)) else { return false };
         self.step(edge, event);
