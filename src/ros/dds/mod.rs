@@ -93,7 +93,6 @@ const UNACKNOWLEDGED: QosPolicies = QosPolicyBuilder::new()
 
 /// A node by way of DDS. See [`super::open`].
 pub struct DdsConnection {
-    peers: Option<Peers>,
     options: NodeOptions,
     node_name: String,
     clock: Clock,
@@ -102,6 +101,8 @@ pub struct DdsConnection {
     endpoints: Vec<(GUID, String)>,
     node: ros2::Node,
     context: Arc<ros2::Context>,
+    /// The last to go, so that the peers hear that we leave.
+    peers: Option<Peers>,
 }
 
 /// Makes the task that receives one topic or answers one service, once on the thread where it stays.
@@ -150,7 +151,6 @@ impl DdsConnection {
             .new_node(name, ros2_client::NodeOptions::new().start_parameter_services(false))
             .map_err(|e| failed(e.to_string()))?;
         Ok(DdsConnection {
-            peers,
             options: options.clone(),
             node_name,
             clock,
@@ -162,6 +162,7 @@ impl DdsConnection {
             endpoints: Vec::new(),
             node,
             context: Arc::new(context),
+            peers,
         })
     }
 
@@ -253,7 +254,7 @@ impl Connection for DdsConnection {
     }
 
     fn run(self, stop: Stop) -> Result<(), RosError> {
-        let DdsConnection { node_name, tasks, endpoints, node, context, .. } = self;
+        let DdsConnection { node_name, tasks, endpoints, node, context, peers, .. } = self;
         let mut pool = LocalPool::new();
         let spawner = pool.spawner();
         let graph = watch_graph(context.domain_participant(), endpoints).boxed_local();
@@ -265,6 +266,7 @@ impl Connection for DdsConnection {
         drop(pool);
         drop(node);
         drop(context);
+        drop(peers);
         Ok(())
     }
 }
