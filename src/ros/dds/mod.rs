@@ -94,7 +94,6 @@ const UNACKNOWLEDGED: QosPolicies = QosPolicyBuilder::new()
 
 /// A node by way of DDS. See [`super::open`].
 pub struct DdsConnection {
-    peers: Option<Peers>,
     options: NodeOptions,
     node_name: String,
     clock: Clock,
@@ -103,6 +102,8 @@ pub struct DdsConnection {
     endpoints: Vec<(GUID, String)>,
     node: ros2::Node,
     context: Arc<ros2::Context>,
+    /// The last to go, so that the peers hear that we leave.
+    peers: Option<Peers>,
 }
 
 /// Makes the task that receives one topic or answers one service, once on the thread where it stays.
@@ -151,7 +152,6 @@ impl DdsConnection {
             .new_node(name, ros2_client::NodeOptions::new().enable_rosout(false).start_parameter_services(false))
             .map_err(|e| failed(e.to_string()))?;
         Ok(DdsConnection {
-            peers,
             options: options.clone(),
             node_name,
             clock,
@@ -160,6 +160,7 @@ impl DdsConnection {
             endpoints: Vec::new(),
             node,
             context: Arc::new(context),
+            peers,
         })
     }
 
@@ -263,6 +264,7 @@ impl Connection for DdsConnection {
         drop(pool);
         drop(node);
         drop(context);
+        drop(peers);
         Ok(())
     }
 }
