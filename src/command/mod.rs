@@ -10,8 +10,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::ros::rosout::Rosout;
 use crate::ros::arguments::{LogOptions, RosArguments};
+use crate::ros::rosout::Rosout;
 
 pub mod demo;
 pub mod doctor;

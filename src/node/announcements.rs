@@ -19,7 +19,7 @@ use crate::msg::lifecycle::TransitionEvent;
 use crate::msg::parameters::ParameterEvent;
 use crate::msg::{DiagnosticArray, Float64MultiArray, Log, Text};
 use crate::realtime::{Clock, MonotonicClock};
-use crate::ros::diagnostics::{Diagnostics, Snapshot, Thresholds};
+use crate::ros::diagnostics::{Diagnostics, Thresholds};
 use crate::ros::rosout::{self, Rosout};
 use crate::ros::statistics::Statistics;
 use crate::ros::time::RosTime;
@@ -113,9 +113,10 @@ impl Announcements {
         if !report && !figures {
             return;
         }
+        let period = Duration::from_secs_f64(body.config.diagnostics_period);
         let snapshot = body.snapshot(lifecycle, time, report);
         if report {
-            self.report_due = later(self.report_due, Duration::from_secs_f64(body.config.diagnostics_period), now);
+            self.report_due = later(self.report_due, period, now);
             said(self.diagnostics.publish(&self.report.report(snapshot)));
         }
         if figures {

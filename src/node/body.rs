@@ -138,7 +138,8 @@ impl Body {
         now.inputs.resize_with(house.subscriptions.len(), Input::default);
         for (index, (input, subscription)) in now.inputs.iter_mut().zip(&house.subscriptions).enumerate() {
             if input.topic.is_empty() {
-                *input = Input { topic: subscription.topic().into(), steady: index < steady, ..Input::default() };
+                *input =
+                    Input { topic: subscription.topic().into(), steady: index < steady, ..Input::default() };
             }
             (input.received, input.lost) = (subscription.received(), subscription.lost());
         }

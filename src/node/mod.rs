@@ -25,9 +25,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use self::announcements::Announcements;
 use self::body::{Body, Shared};
 use self::housekeeping::Housekeeping;
-use self::announcements::Announcements;
 use self::wiring::Ask;
 use crate::config::Config;
 use crate::msg::lifecycle::Transition;

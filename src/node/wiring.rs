@@ -16,11 +16,9 @@ use super::Node;
 use super::body::Shared;
 use super::engine::{Line, Outlet, Outlets};
 use crate::config::Config;
-use crate::msg::lifecycle::{
-    ChangeState, GetAvailableStates, GetAvailableTransitions, GetState, TransitionEvent,
-};
+use crate::msg::lifecycle::{ChangeState, GetAvailableStates, GetAvailableTransitions, GetState};
 use crate::msg::parameters::{
-    DescribeParameters, GetParameterTypes, GetParameters, ListParameters, ParameterEvent, SetParameters,
+    DescribeParameters, GetParameterTypes, GetParameters, ListParameters, SetParameters,
     SetParametersAtomically,
 };
 use crate::msg::services::{SetBool, Trigger};

@@ -149,7 +149,10 @@ impl DdsConnection {
             ros2::Context::from_domain_participant(participant).map_err(|e| failed(e.to_string()))?;
         let name = NodeName::new(&namespace, &options.name).map_err(|e| failed(e.to_string()))?;
         let node = context
-            .new_node(name, ros2_client::NodeOptions::new().enable_rosout(false).start_parameter_services(false))
+            .new_node(
+                name,
+                ros2_client::NodeOptions::new().enable_rosout(false).start_parameter_services(false),
+            )
             .map_err(|e| failed(e.to_string()))?;
         Ok(DdsConnection {
             options: options.clone(),
@@ -260,7 +263,6 @@ impl Connection for DdsConnection {
             spawner.spawn_local(task).map_err(|e| failed("run", &node_name, e))?;
         }
         pool.run_until(stop.requested());
-        drop(peers);
         drop(pool);
         drop(node);
         drop(context);
