@@ -10,6 +10,12 @@
 use arrayvec::{ArrayString, ArrayVec};
 use serde::{Deserialize, Serialize};
 
+pub mod diagnostics;
+pub mod log;
+
+pub use diagnostics::{DiagnosticArray, DiagnosticStatus, KeyValue};
+pub use log::Log;
+
 /// A type that stands for a ROS message. Several may stand for the same one: a view to read it by, a twin to write it.
 pub trait Message {
     /// Its name, as `sensor_msgs/msg/JointState`.
