@@ -25,7 +25,7 @@ pub use clock::{Clock, FakeClock, MonotonicClock, wall_ns};
 pub use gate::Gate;
 pub use intake::{DropReason, Drops, Intake, IntakeError};
 
-pub use latency::{Hlog, LatencyError, LatencyLog, Stage, Summary, read_hlog};
+pub use latency::{Hlog, LatencyError, LatencyLog, Stage, Summary, Window, read_hlog};
 pub use limits::{Limits, LimitsError};
 pub use model::{Health, InverseDynamics, Model, ModelError};
 pub use pipeline::{BatchReport, Counters, Pipeline};

@@ -147,6 +147,7 @@ struct Shared<M: Model> {
     allocated: AtomicU64,
     freed: AtomicU64,
     non_finite: AtomicU64,
+    clipped: AtomicU64,
 }
 
 impl<M: Model> Shared<M> {
@@ -339,6 +340,8 @@ pub struct RunCounts {
     pub telemetry_lost: u64,
     /// Predicted torques that were not finite, per joint and sample.
     pub non_finite: u64,
+    /// Predicted torques that the limits cut, per joint and sample.
+    pub clipped: u64,
     /// The pinned thread's allocations and frees; `None` unless [`CountingAllocator`] is installed.
     pub allocations: Option<Allocations>,
     /// The pinned thread's page faults; `None` if the kernel does not tell.
@@ -390,6 +393,7 @@ impl<M: Model + 'static> Runtime<M> {
             allocated: AtomicU64::new(0),
             freed: AtomicU64::new(0),
             non_finite: AtomicU64::new(0),
+            clipped: AtomicU64::new(0),
         });
         hook_panics();
         let (ready, is_ready) = mpsc::channel();
@@ -456,6 +460,7 @@ impl<M: Model + 'static> Runtime<M> {
             torques_overwritten: load(&self.shared.torques_overwritten),
             telemetry_lost: load(&self.shared.telemetry_lost),
             non_finite: load(&self.shared.non_finite),
+            clipped: load(&self.shared.clipped),
             allocations: CountingAllocator::is_installed().then(|| Allocations {
                 allocated: load(&self.shared.allocated),
                 freed: load(&self.shared.freed),
@@ -652,6 +657,7 @@ impl<M: Model> Pinned<'_, M> {
         self.shared.allocated.store(allocated, Ordering::Relaxed);
         self.shared.freed.store(freed, Ordering::Relaxed);
         self.shared.non_finite.store(self.pipeline.limits().non_finite(), Ordering::Relaxed);
+        self.shared.clipped.store(self.pipeline.limits().clipped(), Ordering::Relaxed);
     }
 
     fn obey(&mut self, command: Command<M>) {
