@@ -20,8 +20,11 @@ use std::time::Duration;
 use crate::msg::{Float64MultiArray, JointState, JointStateView, JointTrajectory, JointTrajectoryPointView};
 
 pub mod dds;
+pub mod diagnostics;
 pub mod names;
 pub mod params;
+pub mod rosout;
+pub mod statistics;
 
 pub use names::{NameError, Remapping};
 
