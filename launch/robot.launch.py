@@ -21,49 +21,51 @@ SHARE = get_package_share_directory('metagd')
 CONFIG = os.path.join(SHARE, 'config')
 BOOL = ['', 'true', 'false']
 
-# Launch argument: node parameter, choices (None: free), description.
+# Launch argument: node parameter, how its text becomes a value, choices (None: free), description.
+PATH, TEXT, YAML = os.path.expanduser, str, yaml.safe_load
 PARAMETERS = {
-    'urdf': ('urdf', None, "The arm's URDF file."),
+    'urdf': ('urdf', PATH, None, "The arm's URDF file."),
     'robot_description': (
-        'robot_description', None,
+        'robot_description', TEXT, None,
         "The arm's URDF as text, for a launch file that has it in hand; used where no file is named. Without both, the "
         'node waits for the robot_description topic.'),
     'gravity': (
-        'gravity', None, "Gravity in the frame of the arm's base, m/s^2, as '[0.0, 0.0, -9.81]'."),
+        'gravity', YAML, None, "Gravity in the frame of the arm's base, m/s^2, as '[0.0, 0.0, -9.81]'."),
     'joint_states': (
-        'topics.joint_states', None, "The topic of the robot's joint states (sensor_msgs/msg/JointState)."),
+        'topics.joint_states', TEXT, None, "The topic of the robot's joint states (sensor_msgs/msg/JointState)."),
     'reference': (
-        'topics.reference', None,
+        'topics.reference', TEXT, None,
         'The topic of the motion for which the torque is wanted (trajectory_msgs/msg/JointTrajectory).'),
     'autostart': (
-        'autostart', BOOL, 'Whether the node configures and activates itself; false leaves that to a lifecycle manager.'),
+        'autostart', YAML, BOOL,
+        'Whether the node configures and activates itself; false leaves that to a lifecycle manager.'),
     'realtime': (
-        'realtime', ['', 'enforce', 'warn'],
+        'realtime', TEXT, ['', 'enforce', 'warn'],
         'Whether to refuse to start where priority, memory lock or CPU are not granted, or to say so and run on.'),
-    'checkpoint_load': ('checkpoint.load', None, 'The checkpoint to start from.'),
+    'checkpoint_load': ('checkpoint.load', PATH, None, 'The checkpoint to start from.'),
     'checkpoint_reload': (
-        'checkpoint.reload', ['', 'all', 'memory', 'network', 'none'], 'What to take from that checkpoint.'),
-    'checkpoint_save': ('checkpoint.save', None, 'Where to save the checkpoint, every minute and at a clean stop.'),
-    'run_dir': ('run_dir', None, "A folder for the run's latency histograms and summary."),
-    'use_sim_time': ('use_sim_time', BOOL, "Whether the time is that of /clock instead of the system's clock."),
+        'checkpoint.reload', TEXT, ['', 'all', 'memory', 'network', 'none'], 'What to take from that checkpoint.'),
+    'checkpoint_save': (
+        'checkpoint.save', PATH, None, 'Where to save the checkpoint, every minute and at a clean stop.'),
+    'run_dir': ('run_dir', PATH, None, "A folder for the run's latency histograms and summary."),
+    'use_sim_time': (
+        'use_sim_time', YAML, BOOL, "Whether the time is that of /clock instead of the system's clock."),
 }
-NOT_TEXT = {'gravity', 'autostart', 'use_sim_time'}
 
 
 def parameters(given):
     """What params_file says, and over it the arguments that are not empty."""
-    params_file = os.path.abspath(given['params_file'])
+    params_file = os.path.abspath(os.path.expanduser(given['params_file']))
     if not os.path.isfile(params_file):
         raise RuntimeError(f'params_file: there is no file {params_file}')
-    values = {}
-    for argument, (parameter, _, _) in PARAMETERS.items():
-        if given[argument]:
-            values[parameter] = yaml.safe_load(given[argument]) if argument in NOT_TEXT else given[argument]
-    # The packaged files name the packaged URDF by a path that is relative to the package.
-    if os.path.dirname(params_file) == CONFIG and not values.keys() & {'urdf', 'robot_description'}:
-        values['urdf'] = os.path.join(SHARE, 'urdf', 'kuka_lwr.urdf')
+    values = {
+        parameter: value(given[argument])
+        for argument, (parameter, value, _, _) in PARAMETERS.items() if given[argument]}
     if 'robot_description' in values:
         values.setdefault('urdf', '')
+    # The packaged files name the packaged URDF by a path that is relative to the package.
+    if os.path.dirname(params_file) == CONFIG:
+        values.setdefault('urdf', os.path.join(SHARE, 'urdf', 'kuka_lwr.urdf'))
     return [params_file, values] if values else [params_file]
 
 
@@ -80,7 +82,6 @@ def node(context):
         parameters=parameters(given),
         ros_arguments=['--log-level', given['log_level']],
         output='both',
-        emulate_tty=True,
         respawn=given['respawn'] == 'true',
         respawn_delay=float(given['respawn_delay']),
         on_exit=[Shutdown(reason='the node has ended')] if ends else [],
@@ -98,7 +99,7 @@ def generate_launch_description():
             'namespace', default_value='',
             description="The node's namespace. Relative topics (joint_states) and private ones (~/feedforward) follow."),
     ]
-    for argument, (parameter, choices, description) in PARAMETERS.items():
+    for argument, (parameter, _, choices, description) in PARAMETERS.items():
         arguments.append(DeclareLaunchArgument(
             argument, default_value='', choices=choices,
             description=f'{description} [parameter {parameter}; empty: as params_file has it]'))
