@@ -3,8 +3,8 @@ The simulated arm and the node that learns it, in one launch: no robot needed.
 
     ros2 launch metagd mock.launch.py task:=rectangle-vertical payload:=heavy seconds:=120
 
-The simulator (`metagd simulate --live`) publishes joint states and references at 1 kHz and adds the torques that the node
-sends. It ends after `seconds` and prints how well it tracked; the launch ends with it.
+The simulator (`metagd simulate --live`) publishes joint states and references at 1 kHz and adds the torques that the
+node sends. It ends after `seconds` and prints how well it tracked; the launch ends with it.
 """
 
 import os
@@ -82,7 +82,7 @@ def generate_launch_description():
             'mounting', default_value='floor', choices=list(GRAVITY), description="How the arm's base stands."),
         DeclareLaunchArgument(
             'gravity', default_value='',
-            description="What the node takes for gravity in the frame of the arm's base, m/s^2 [empty: as `mounting` has it]"),
+            description="Gravity in the frame of the arm's base as the node knows it, m/s^2 [empty: that of mounting]"),
         DeclareLaunchArgument(
             'seconds', default_value='60',
             description='How long the simulation runs, s, up to 3600; trials that do not fit are left out.'),

@@ -43,7 +43,8 @@ def player(context):
                 '--delay', given('delay'), '--qos-profile-overrides-path', given('qos_overrides'), *rate, *loop,
                 '--disable-keyboard-controls', *extra, '--topics', *topics],
             name='player', output='both', on_exit=ended)]
-    arguments = ['play', given('bag'), '--rate', given('rate'), '--start-offset', given('start_offset'), '--best-effort']
+    arguments = ['play', given('bag'), '--best-effort']
+    arguments += ['--rate', given('rate'), '--start-offset', given('start_offset')]
     for topic in topics:
         arguments += ['--topic', topic]
     return [Node(
@@ -56,12 +57,12 @@ def generate_launch_description():
         DeclareLaunchArgument('bag', description='The bag: a folder, or one file of it.'),
         DeclareLaunchArgument(
             'player', default_value='ros2', choices=['ros2', 'metagd'],
-            description='Who plays it: `ros2 bag play`, with a clock; or `metagd play`, which needs no rosbag2, reads bags '
-            'that were cut off (play_args:=--salvage) and has no clock.'),
+            description='Who plays it: `ros2 bag play`, with a clock; or `metagd play`, which needs no rosbag2, reads '
+            'bags that were cut off (play_args:=--salvage) and has no clock.'),
         DeclareLaunchArgument(
             'topics', default_value='/joint_states /metagd/reference',
-            description='What is played, spaces between. Name what the bag has: `metagd play` refuses others, `ros2 bag '
-            'play` passes over them.'),
+            description='What is played, spaces between. Name what the bag has: `metagd play` refuses others, '
+            '`ros2 bag play` passes over them.'),
         DeclareLaunchArgument('rate', default_value='1.0', description='How much faster than recorded.'),
         DeclareLaunchArgument('start_offset', default_value='0.0', description='Begin this many seconds into the bag.'),
         DeclareLaunchArgument(
@@ -71,8 +72,8 @@ def generate_launch_description():
             description='How long `ros2 bag play` waits for the node to be ready, s (`metagd play` sees when it is).'),
         DeclareLaunchArgument(
             'clock', default_value='100.0',
-            description='How `ros2 bag play` publishes /clock: at so many Hz of system time, `topics`: with every message, '
-            'or `off`.'),
+            description='How `ros2 bag play` publishes /clock: at so many Hz, or with every message (`topics`), or not '
+            'at all (`off`).'),
         DeclareLaunchArgument(
             'qos_overrides', default_value=os.path.join(SHARE, 'launch', 'replay_qos.yaml'),
             description='The quality of service with which `ros2 bag play` publishes (YAML, topic by topic).'),

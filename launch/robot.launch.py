@@ -84,7 +84,7 @@ def node(context):
         output='both',
         respawn=given['respawn'] == 'true',
         respawn_delay=float(given['respawn_delay']),
-        on_exit=[Shutdown(reason='the node has ended')] if ends else [],
+        on_exit=[Shutdown(reason='the node has ended')] if ends else None,
     )]
 
 
@@ -97,7 +97,7 @@ def generate_launch_description():
         DeclareLaunchArgument('name', default_value='metagd', description="The node's name."),
         DeclareLaunchArgument(
             'namespace', default_value='',
-            description="The node's namespace. Relative topics (joint_states) and private ones (~/feedforward) follow."),
+            description="The node's namespace; its topics follow, but those that begin with a slash."),
     ]
     for argument, (parameter, _, choices, description) in PARAMETERS.items():
         arguments.append(DeclareLaunchArgument(
