@@ -12,7 +12,7 @@ use common::{PROGRAM, Process, assignment, text, urdf};
 use metagd::config::PARAMETERS;
 use metagd::dynamics::Arm;
 use metagd::msg::{Float64MultiArray, Header, JointState, Time};
-use metagd::ros::{self, Network, NodeOptions, Publisher, Qos, Stop};
+use metagd::ros::{self, Connection, Network, NodeOptions, Publisher, Qos, Stop};
 use metagd::sample::{Motion, PerJoint};
 use serde_json::Value;
 
@@ -281,8 +281,8 @@ impl Robot {
         let hear = Box::new(move |command: &Float64MultiArray, _| {
             heard.lock().unwrap().push(command.data.clone());
         });
-        connection.subscribe_floats("/metagd/commands", Qos::DEFAULT, hear).unwrap();
-        let states = connection.publish_joint_state("/joint_states", Qos::SENSOR_DATA).unwrap();
+        connection.subscribe("/metagd/commands", Qos::DEFAULT, hear).unwrap();
+        let states = connection.advertise("/joint_states", Qos::SENSOR_DATA).unwrap();
         let stop = Stop::new();
         let stopping = stop.clone();
         let listening = std::thread::spawn(move || connection.run(stopping));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, PROGRAM, Process, assignment, text, urdf};
-use metagd::ros::{self, Network, NodeOptions, Qos, Stop};
+use metagd::ros::{self, Connection, Network, NodeOptions, Qos, Stop};
 
 #[test]
 fn it_learns_from_a_live_robot_stops_cleanly_on_both_signals_and_goes_on_where_it_was() {
@@ -80,7 +80,7 @@ impl Witness {
         let keep = Box::new(move |message: &metagd::msg::Float64MultiArray, _| {
             seen.lock().unwrap().push(message.data.clone())
         });
-        connection.subscribe_floats("/metagd/commands", Qos::DEFAULT, keep).unwrap();
+        connection.subscribe("/metagd/commands", Qos::DEFAULT, keep).unwrap();
         let stop = Stop::new();
         let stopping = stop.clone();
         Witness { commands, stop, listening: std::thread::spawn(move || connection.run(stopping)) }
@@ -112,7 +112,7 @@ fn a_panic_in_the_learner_ends_in_zero_torque_and_a_non_zero_exit() {
     let left = node.end();
     let log = text(&left.stderr);
     assert_eq!(left.status.code(), Some(1), "{log}");
-    assert!(log.contains("a panic was injected (src/command/fault.rs:"), "{log}");
+    assert!(log.contains("a panic was injected (src/node/fault.rs:"), "{log}");
     assert!(!log.contains("' panicked at"), "printed by the pinned thread itself: {log}");
     drop(simulator);
     assert!(witness.saw_torques(), "it had commanded torques before");

@@ -11,7 +11,10 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use metagd::msg::{Float64MultiArray, Header, JointState, JointTrajectory, JointTrajectoryPoint, Time};
+use metagd::msg::{
+    Float64MultiArray, Header, JointState, JointStateView, JointTrajectory, JointTrajectoryPoint,
+    JointTrajectoryPointView, Time,
+};
 use metagd::ros::{
     self, Connection, Network, NodeOptions, Publish, Qos, Remapping, RosError, Stop, Subscription, dds,
 };
@@ -36,14 +39,14 @@ fn node(name: &str, domain: u16) -> NodeOptions {
     NodeOptions { domain_id: Some(domain), network: Network::Loopback, ..NodeOptions::new(name) }
 }
 
-fn open(options: &NodeOptions) -> Box<dyn Connection> {
+fn open(options: &NodeOptions) -> impl Connection + use<> {
     ros::open(options, clock).unwrap()
 }
 
 /// A connection on its own thread, stopped when dropped.
 struct Running(Stop, Option<JoinHandle<Result<(), RosError>>>);
 
-fn run(connection: Box<dyn Connection>) -> Running {
+fn run(connection: impl Connection + 'static) -> Running {
     let stop = Stop::new();
     let theirs = stop.clone();
     Running(stop, Some(std::thread::spawn(move || connection.run(theirs))))
@@ -95,7 +98,7 @@ fn every_message_type_crosses_between_two_nodes_and_names_are_resolved() {
     let mut robot = open(&node("robot", domain));
     let mut metagd = open(&NodeOptions {
         namespace: "cell".into(),
-        remappings: vec![Remapping { from: "joint_states".into(), to: "/arm/state".into() }],
+        remappings: vec![Remapping::new("joint_states", "/arm/state")],
         ..node("metagd", domain)
     });
     assert_eq!((metagd.node_name(), metagd.domain_id()), ("/cell/metagd", domain));
@@ -105,41 +108,41 @@ fn every_message_type_crosses_between_two_nodes_and_names_are_resolved() {
     let (point_in, points) = mpsc::channel();
     let (floats_in, floats) = mpsc::channel();
     let subscription = metagd
-        .subscribe_joint_state(
+        .subscribe(
             "joint_states",
             Qos::SENSOR_DATA,
-            Box::new(move |m, at| state_in.send((m.clone(), at)).unwrap_or(())),
+            Box::new(move |m: &JointStateView, at| state_in.send((m.clone(), at)).unwrap_or(())),
         )
         .unwrap();
     assert_eq!(subscription.topic(), "/arm/state");
     metagd
-        .subscribe_trajectory(
+        .subscribe(
             "~/path",
             Qos::DEFAULT,
-            Box::new(move |m, _| path_in.send(m.clone()).unwrap_or(())),
+            Box::new(move |m: &JointTrajectory, _| path_in.send(m.clone()).unwrap_or(())),
         )
         .unwrap();
     metagd
-        .subscribe_trajectory_point(
+        .subscribe(
             "~/reference",
             Qos::DEFAULT,
-            Box::new(move |m, _| point_in.send(m.clone()).unwrap_or(())),
+            Box::new(move |m: &JointTrajectoryPointView, _| point_in.send(m.clone()).unwrap_or(())),
         )
         .unwrap();
     robot
-        .subscribe_floats(
+        .subscribe(
             "/cell/metagd/commands",
             Qos::COMMAND,
-            Box::new(move |m, _| floats_in.send(m.clone()).unwrap_or(())),
+            Box::new(move |m: &Float64MultiArray, _| floats_in.send(m.clone()).unwrap_or(())),
         )
         .unwrap();
 
-    let mut state = robot.publish_joint_state("/arm/state", Qos::SENSOR_DATA).unwrap();
-    let mut path = robot.publish_trajectory("/cell/metagd/path", Qos::DEFAULT).unwrap();
+    let mut state = robot.advertise("/arm/state", Qos::SENSOR_DATA).unwrap();
+    let mut path = robot.advertise("/cell/metagd/path", Qos::DEFAULT).unwrap();
     let mut point = robot
-        .publish_raw("/cell/metagd/reference", "trajectory_msgs/msg/JointTrajectoryPoint", Qos::DEFAULT)
+        .advertise_raw("/cell/metagd/reference", "trajectory_msgs/msg/JointTrajectoryPoint", Qos::DEFAULT)
         .unwrap();
-    let mut commands = metagd.publish_floats("~/commands", Qos::COMMAND).unwrap();
+    let mut commands = metagd.advertise("~/commands", Qos::COMMAND).unwrap();
     let before = clock();
     let _running = [run(robot), run(metagd)];
     assert_eq!(state.wait_for_subscribers(1, PATIENCE), 1);
@@ -201,7 +204,7 @@ const SENT: i64 = 2000;
 fn second_process_publishes_at_1_khz() {
     let Ok(domain) = std::env::var("METAGD_TEST_DOMAIN") else { return };
     let mut robot = open(&node("robot", domain.parse().unwrap()));
-    let mut state = robot.publish_joint_state("joint_states", Qos::SENSOR_DATA).unwrap();
+    let mut state = robot.advertise("joint_states", Qos::SENSOR_DATA).unwrap();
     let running = run(robot);
     assert_eq!(state.wait_for_subscribers(1, PATIENCE), 1);
     let names = ["a1", "a2", "a3", "a4", "a5", "a6", "a7"];
@@ -225,10 +228,10 @@ fn at_1_khz_from_another_process_every_loss_is_counted() {
     static GAPS: AtomicU64 = AtomicU64::new(0);
     let (delay_in, delays) = mpsc::channel();
     let subscription = metagd
-        .subscribe_joint_state(
+        .subscribe(
             "joint_states",
             Qos::SENSOR_DATA,
-            Box::new(move |message, at| {
+            Box::new(move |message: &JointStateView, at| {
                 let number = message.position[0] as i64;
                 let last = LAST.swap(number, Ordering::SeqCst);
                 if last >= 0 {
@@ -267,8 +270,8 @@ fn at_1_khz_from_another_process_every_loss_is_counted() {
 fn a_late_subscriber_gets_what_is_latched() {
     let (_turn, domain) = own_domain();
     let mut robot = open(&node("robot", domain));
-    let mut latched = robot.publish_floats("latched", Qos::LATCHED).unwrap();
-    let mut plain = robot.publish_floats("plain", Qos::DEFAULT).unwrap();
+    let mut latched = robot.advertise("latched", Qos::LATCHED).unwrap();
+    let mut plain = robot.advertise("plain", Qos::DEFAULT).unwrap();
     let _robot = run(robot);
     let message = |v| Float64MultiArray { data: vec![v], ..Default::default() };
     latched.publish(&message(1.0)).unwrap();
@@ -280,7 +283,12 @@ fn a_late_subscriber_gets_what_is_latched() {
     let (in_, received) = mpsc::channel();
     for (topic, qos) in [("latched", Qos::LATCHED), ("plain", Qos::DEFAULT)] {
         let in_ = in_.clone();
-        late.subscribe_floats(topic, qos, Box::new(move |m, _| in_.send(m.data[0]).unwrap_or(()))).unwrap();
+        late.subscribe(
+            topic,
+            qos,
+            Box::new(move |m: &Float64MultiArray, _| in_.send(m.data[0]).unwrap_or(())),
+        )
+        .unwrap();
     }
     let _late = run(late);
     while received.recv_timeout(PATIENCE).unwrap() != 2.0 {}
@@ -300,17 +308,17 @@ fn garbage_is_a_counted_drop_and_what_follows_is_received() {
             let callback = Box::new(move |m: &metagd::msg::JointStateView, _| {
                 in_.send(m.position.to_vec()).unwrap_or(());
             });
-            metagd.subscribe_joint_state("states", Qos::DEFAULT, callback).unwrap()
+            metagd.subscribe("states", Qos::DEFAULT, callback).unwrap()
         },
         {
             let callback = Box::new(move |m: &Float64MultiArray, _| in_.send(m.data.clone()).unwrap_or(()));
-            metagd.subscribe_floats("floats", Qos::DEFAULT, callback).unwrap()
+            metagd.subscribe("floats", Qos::DEFAULT, callback).unwrap()
         },
     ];
     let qos = Qos { depth: 100, ..Qos::DEFAULT };
     let mut publishers = [
-        robot.publish_raw("states", "sensor_msgs/msg/JointState", qos).unwrap(),
-        robot.publish_raw("floats", "std_msgs/msg/Float64MultiArray", qos).unwrap(),
+        robot.advertise_raw("states", "sensor_msgs/msg/JointState", qos).unwrap(),
+        robot.advertise_raw("floats", "std_msgs/msg/Float64MultiArray", qos).unwrap(),
     ];
     let _running = [run(robot), run(metagd)];
 
@@ -363,9 +371,9 @@ fn garbage_is_a_counted_drop_and_what_follows_is_received() {
 fn a_stopped_node_leaves_and_its_publishers_do_no_harm() {
     let (_turn, domain) = own_domain();
     let mut robot = open(&node("robot", domain));
-    let mut publisher = robot.publish_floats("floats", Qos::DEFAULT).unwrap();
+    let mut publisher = robot.advertise("floats", Qos::DEFAULT).unwrap();
     let mut metagd = open(&node("metagd", domain));
-    metagd.subscribe_floats("floats", Qos::DEFAULT, Box::new(|_, _| {})).unwrap();
+    metagd.subscribe("floats", Qos::DEFAULT, Box::new(|_: &Float64MultiArray, _| {})).unwrap();
     let metagd = run(metagd);
     let robot = run(robot);
     assert_eq!(publisher.wait_for_subscribers(1, PATIENCE), 1);
@@ -387,7 +395,7 @@ fn is_in_use(domain: u16) -> bool {
 fn second_process_subscribes() {
     let Ok(domain) = std::env::var("METAGD_TEST_DOMAIN") else { return };
     let mut doomed = open(&node("doomed", domain.parse().unwrap()));
-    doomed.subscribe_floats("commands", Qos::COMMAND, Box::new(|_, _| {})).unwrap();
+    doomed.subscribe("commands", Qos::COMMAND, Box::new(|_: &Float64MultiArray, _| {})).unwrap();
     doomed.run(Stop::new()).unwrap();
 }
 
@@ -395,11 +403,11 @@ fn second_process_subscribes() {
 fn a_killed_subscriber_does_not_silence_the_others() {
     let (_turn, domain) = own_domain();
     let mut metagd = open(&node("metagd", domain));
-    let mut commands = metagd.publish_floats("commands", Qos::COMMAND).unwrap();
+    let mut commands = metagd.advertise("commands", Qos::COMMAND).unwrap();
     let mut robot = open(&node("robot", domain));
     static NEWEST: AtomicI64 = AtomicI64::new(-1);
     let callback = Box::new(|m: &Float64MultiArray, _| NEWEST.store(m.data[0] as i64, Ordering::SeqCst));
-    robot.subscribe_floats("commands", Qos::COMMAND, callback).unwrap();
+    robot.subscribe("commands", Qos::COMMAND, callback).unwrap();
     let _running = [run(metagd), run(robot)];
     let mut doomed = Killed(
         Command::new(std::env::current_exe().unwrap())
@@ -438,7 +446,7 @@ fn what_cannot_be_opened_says_why() {
     assert!(message(NodeOptions::new("a b")).contains("`a b` is not a valid node name"));
     let domain = message(NodeOptions { domain_id: Some(233), ..NodeOptions::new("metagd") });
     assert!(domain.contains("233") && domain.contains("232"), "{domain}");
-    let remappings = vec![Remapping { from: "a//b".into(), to: "c".into() }];
+    let remappings = vec![Remapping::new("a//b", "c")];
     assert!(message(NodeOptions { remappings, ..NodeOptions::new("metagd") }).contains("a//b"));
 }
 
@@ -474,8 +482,8 @@ fn cyclone_dds_hears_us_and_we_hear_it() {
     let mut metagd = open(&NodeOptions { namespace: "/cell".into(), ..node("metagd", domain) });
     let (in_, echoes) = mpsc::channel();
     let callback = Box::new(move |m: &metagd::msg::JointStateView, _| in_.send(m.clone()).unwrap_or(()));
-    let subscription = metagd.subscribe_joint_state("/echo", Qos::SENSOR_DATA, callback).unwrap();
-    let mut state = metagd.publish_joint_state("/joint_states", Qos::DEFAULT).unwrap();
+    let subscription = metagd.subscribe("/echo", Qos::SENSOR_DATA, callback).unwrap();
+    let mut state = metagd.advertise("/joint_states", Qos::DEFAULT).unwrap();
     let _running = run(metagd);
 
     let loopback = "<CycloneDDS><Domain><General><Interfaces><NetworkInterface address='127.0.0.1'/></Interfaces>\

@@ -11,7 +11,7 @@ use super::graph::GraphArgs;
 use super::signals::Interrupt;
 use crate::bag::{BagReader, Filter};
 use crate::realtime::{Clock, MonotonicClock};
-use crate::ros::{self, Publisher, Qos, Stop};
+use crate::ros::{self, Connection, Publisher, Qos, Stop};
 
 /// Publishes a bag over DDS at its own rate.
 #[derive(clap::Args, Debug)]
@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long)]
     best_effort: bool,
     #[command(flatten)]
-    graph: GraphArgs,
+    pub(super) graph: GraphArgs,
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
@@ -68,6 +68,9 @@ struct Played {
     worst_lag: Duration,
 }
 
+/// The node's name, where nobody gives it another.
+pub(super) const NODE: &str = "metagd_player";
+
 /// Runs `metagd play`.
 ///
 /// # Errors
@@ -83,11 +86,11 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("{}: no topic {missing}; there are: {}", args.bag.display(), there.join(", "));
     }
 
-    let mut connection = ros::open(&args.graph.options("metagd_player")?, || MonotonicClock::new().now_ns())?;
+    let mut connection = ros::open(&args.graph.options(NODE)?, || MonotonicClock::new().now_ns())?;
     let qos = if args.best_effort { Qos::SENSOR_DATA } else { Qos { depth: 64, ..Qos::DEFAULT } };
     let mut publishers = HashMap::new();
     for topic in reader.topics().iter().filter(|t| args.topics.is_empty() || args.topics.contains(&t.name)) {
-        let publisher = connection.publish_raw(&topic.name, &topic.type_name, qos)?;
+        let publisher = connection.advertise_raw(&topic.name, &topic.type_name, qos)?;
         publishers.insert(topic.name.clone(), publisher);
     }
     let stop = Stop::new();

@@ -20,7 +20,7 @@ use crate::bag::{BagWriter, Compression, Split, Storage};
 use crate::dynamics::Arm;
 use crate::msg::{Float64MultiArray, Header, JointState, JointTrajectory, JointTrajectoryPoint, Time};
 use crate::report::{Table, number, short_names};
-use crate::ros::{self, Publisher, Qos, Stop};
+use crate::ros::{self, Connection, Publisher, Qos, Stop};
 use crate::sample::{MAX_JOINTS, PerJoint};
 use crate::sim::{
     LWR_URDF, Metrics, Mode, Mounting, PERIOD_NS, Payload, Script, Session, SimOptions, Task, Tick,
@@ -79,7 +79,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     urdf: Option<PathBuf>,
     #[command(flatten)]
-    graph: GraphArgs,
+    pub(super) graph: GraphArgs,
     /// Full name of the node that predicts the feed-forward; its topics are NODE/reference and NODE/commands.
     #[arg(long, value_name = "NODE", default_value = "/metagd")]
     node: String,
@@ -165,6 +165,9 @@ struct Bag {
     path: PathBuf,
     messages: u64,
 }
+
+/// The node's name, where nobody gives it another.
+pub(super) const NODE: &str = "lwr_simulator";
 
 /// Runs `metagd simulate`.
 ///
@@ -376,17 +379,17 @@ impl Inbox {
 /// The script in real time, over ROS 2.
 fn live(args: &Args, session: &mut Session, interrupt: &Interrupt) -> Result<Report> {
     // Arrivals are not looked at here: what counts is the cycle in which a command is there.
-    let mut connection = ros::open(&args.graph.options("lwr_simulator")?, || 0)?;
+    let mut connection = ros::open(&args.graph.options(NODE)?, || 0)?;
     let joints = session.nominal().len();
     let inbox = Arc::new(Inbox::default());
     let put = Arc::clone(&inbox);
-    let commands = connection.subscribe_floats(
+    let commands = connection.subscribe(
         &commands_topic(args),
         Qos::COMMAND,
         Box::new(move |command, _| put.put(command, joints)),
     )?;
-    let mut states = connection.publish_joint_state(&args.joint_states, Qos::SENSOR_DATA)?;
-    let mut references = connection.publish_trajectory(&reference_topic(args), Qos::SENSOR_DATA)?;
+    let mut states = connection.advertise(&args.joint_states, Qos::SENSOR_DATA)?;
+    let mut references = connection.advertise(&reference_topic(args), Qos::SENSOR_DATA)?;
     let stop = Stop::new();
     let stopped = stop.clone();
     let io = std::thread::Builder::new().name("ros".into()).spawn(move || connection.run(stopped))?;

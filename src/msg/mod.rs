@@ -10,6 +10,10 @@
 use arrayvec::{ArrayString, ArrayVec};
 use serde::{Deserialize, Serialize};
 
+pub mod lifecycle;
+pub mod parameters;
+pub mod services;
+
 /// A type that stands for a ROS message. Several may stand for the same one: a view to read it by, a twin to write it.
 pub trait Message {
     /// Its name, as `sensor_msgs/msg/JointState`.

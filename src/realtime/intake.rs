@@ -173,6 +173,12 @@ impl Intake {
         })
     }
 
+    /// The same, counting on in `drops`.
+    pub fn with_drops(mut self, drops: Drops) -> Self {
+        self.drops = drops;
+        self
+    }
+
     /// The counters, to be read from any thread.
     pub fn drops(&self) -> Drops {
         self.drops.clone()

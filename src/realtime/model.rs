@@ -6,9 +6,10 @@
 
 use super::gate::{Action, Gate};
 use super::limits::{Limits, LimitsError};
+use super::tuning::Tuning;
 use crate::config::Config;
 use crate::dynamics::Arm;
-use crate::learn::{ArmLearner, Batch, LearnError};
+use crate::learn::{ArmLearner, Batch, LearnError, Reload};
 use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint};
 
 /// How a model is doing, for diagnostics.
@@ -55,6 +56,12 @@ pub trait Model: Send {
 
     /// Writes the learnt state into `state`, which has this model's shape.
     fn snapshot(&self, _state: &mut Self::State) {}
+
+    /// Takes over the part of `state` that `what` names, as a new task begins with it.
+    fn take(&mut self, _state: &Self::State, _what: Reload) {}
+
+    /// Other rates and another gate from the next step on.
+    fn tune(&mut self, _tuning: &Tuning) {}
 
     /// How it is doing.
     fn health(&self) -> Health {
@@ -225,6 +232,19 @@ impl Model for InverseDynamics {
         state.copy_from(&self.learner);
     }
 
+    fn take(&mut self, state: &ArmLearner, what: Reload) {
+        self.learner.take(state, what);
+        // Other networks have made no errors yet.
+        if matches!(what, Reload::All | Reload::Network) {
+            self.gate.reset();
+        }
+    }
+
+    fn tune(&mut self, tuning: &Tuning) {
+        self.learner.set_rates(&tuning.rates);
+        self.gate.set(&tuning.gate);
+    }
+
     fn health(&self) -> Health {
         let open = |gates, joint| gates | u16::from(self.gate.is_open(joint)) << joint;
         Health {
@@ -367,6 +387,22 @@ mod tests {
         state.predict(&motion, &zero, &mut a);
         model.learner.predict(&motion, &zero, &mut b);
         assert_eq!(a, b);
+    }
+
+    #[test]
+    fn a_model_that_takes_over_a_network_is_gated_until_that_is_scored() {
+        let mut model = model(|_| ());
+        learn(&mut model, 0..100);
+        let fresh = self::model(|_| ()).learner.clone();
+        let mut memory_only = self::model(|_| ());
+        learn(&mut memory_only, 0..100);
+        memory_only.take(&fresh, Reload::Memory);
+        assert_eq!(memory_only.health().gates_open, 0b11, "the networks are the same");
+        model.take(&fresh, Reload::Network);
+        assert_eq!(model.health().gates_open, 0);
+        assert_eq!(predict(&mut model), [0.0; MAX_JOINTS]);
+        learn(&mut model, 100..200);
+        assert_eq!(model.health().gates_open, 0b11);
     }
 
     #[test]

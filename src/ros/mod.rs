@@ -1,35 +1,63 @@
 //! ROS 2 on the wire: one small boundary, and behind it the middleware.
 //!
-//! Contract: [`open`] makes a [`Connection`]; subscribe and publish on it, then give it to its own thread with
-//! [`Connection::run`], which blocks until [`Stop`] and calls the subscriptions' callbacks, all on that one thread. A
-//! callback must return soon and must not block: while it runs, nothing else is received. A [`Publisher`] is `Send` and
-//! belongs to the thread that publishes; `publish` allocates, takes tens of microseconds and may take a lock, so it is
-//! never called by the pinned thread. Nothing here may be called by the pinned thread.
+//! Contract: [`open`] makes a [`Connection`]; subscribe, advertise and serve on it, then give it to its own thread with
+//! [`Connection::run`], which blocks until [`Stop`] and calls the callbacks and services' handlers, all on that one
+//! thread. They must return soon and must not block: while one runs, nothing else is received; a handler that needs time
+//! hands its [`Reply`] to another thread. A [`Publisher`] is `Send` and belongs to the thread that publishes; `publish`
+//! allocates, takes tens of microseconds and may take a lock, so it is never called by the pinned thread. Nothing here
+//! may be called by the pinned thread.
 //!
 //! The rest of the program knows this module's types only: [`dds`] needs no ROS installation; another implementation
 //! (rcl) has to offer the same [`Connection`].
 
 use std::fmt;
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::msg::{Float64MultiArray, JointState, JointStateView, JointTrajectory, JointTrajectoryPointView};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
+use crate::msg::{Message, Service};
+
+pub mod arguments;
 pub mod dds;
+pub mod environment;
+pub mod lifecycle;
 pub mod names;
+pub mod parameter_server;
 pub mod params;
+pub mod time;
 
-pub use names::{NameError, Remapping};
+pub use names::{NameError, Remapping, Scope};
 
 /// The clock that stamps arrivals: nanoseconds of `CLOCK_MONOTONIC`, the pipeline's own.
 pub type Clock = fn() -> i64;
 
 /// What happens on receipt: the message, borrowed for the call only, and when it was taken.
 pub type Callback<M> = Box<dyn FnMut(&M, Arrival) + Send>;
+
+/// What happens on a service's request: it is answered by the [`Reply`], now or later, from any thread.
+pub type Handler<S> = Box<dyn FnMut(<S as Service>::Request, Reply<<S as Service>::Response>) + Send>;
+
+/// The way back to whoever asked. Dropped unsent, the request stays unanswered.
+pub struct Reply<R>(Box<dyn FnOnce(R) + Send>);
+
+impl<R> Reply<R> {
+    /// A reply that goes where `send` takes it.
+    pub fn new(send: impl FnOnce(R) + Send + 'static) -> Self {
+        Reply(Box::new(send))
+    }
+
+    /// Answers.
+    pub fn send(self, response: R) {
+        (self.0)(response);
+    }
+}
 
 /// When a message was taken from the middleware.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,6 +78,18 @@ pub enum Network {
     Loopback,
 }
 
+/// Which rmw's peers may call our services: the two differ in how a request's number travels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceMapping {
+    /// Both, at the price of twice the endpoints.
+    #[default]
+    Both,
+    /// As `rmw_fastrtps_cpp` does.
+    FastDds,
+    /// As `rmw_cyclonedds_cpp` does.
+    CycloneDds,
+}
+
 /// Who we are in the ROS graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeOptions {
@@ -63,6 +103,10 @@ pub struct NodeOptions {
     pub remappings: Vec<Remapping>,
     /// Which networks to speak on.
     pub network: Network,
+    /// Hosts to announce ourselves to where multicast does not reach them.
+    pub static_peers: Vec<Ipv4Addr>,
+    /// How services travel.
+    pub service_mapping: ServiceMapping,
 }
 
 impl NodeOptions {
@@ -74,6 +118,8 @@ impl NodeOptions {
             domain_id: None,
             remappings: Vec::new(),
             network: Network::All,
+            static_peers: Vec::new(),
+            service_mapping: ServiceMapping::Both,
         }
     }
 }
@@ -117,6 +163,15 @@ impl Qos {
     /// ROS 2's default: reliable, volatile, 10 deep.
     pub const DEFAULT: Qos =
         Qos { reliability: Reliability::Reliable, durability: Durability::Volatile, depth: 10 };
+    /// For `/clock`: only the newest counts.
+    pub const CLOCK: Qos =
+        Qos { reliability: Reliability::BestEffort, durability: Durability::Volatile, depth: 1 };
+    /// For `/parameter_events`, as rcl has it: reliable, and a thousand deep.
+    pub const PARAMETER_EVENTS: Qos =
+        Qos { reliability: Reliability::Reliable, durability: Durability::Volatile, depth: 1000 };
+    /// For `/rosout`, as rcl has it: late subscribers get the last thousand lines.
+    pub const ROSOUT: Qos =
+        Qos { reliability: Reliability::Reliable, durability: Durability::TransientLocal, depth: 1000 };
     /// For what is said once and holds: reliable, and late subscribers get the last message.
     pub const LATCHED: Qos =
         Qos { reliability: Reliability::Reliable, durability: Durability::TransientLocal, depth: 1 };
@@ -192,72 +247,51 @@ pub type Publisher<M> = Box<dyn Publish<M>>;
 /// Topic names may be relative (`joint_states`), absolute (`/joint_states`) or private (`~/feedforward`); see
 /// [`names::expand`]. Every method that takes one fails with [`RosError::Name`] where it is not a topic's name, and
 /// with [`RosError::Middleware`] where the middleware refuses.
-pub trait Connection: Send {
+pub trait Connection: Send + Sized {
     /// The node's fully qualified name.
     fn node_name(&self) -> &str;
 
     /// The DDS domain in use.
     fn domain_id(&self) -> u16;
 
-    /// sensor_msgs/JointState, decoded without the heap.
-    fn subscribe_joint_state(
+    /// Receives messages; a type that is a view is decoded without the heap.
+    fn subscribe<M>(
         &mut self,
         topic: &str,
         qos: Qos,
-        callback: Callback<JointStateView>,
-    ) -> Result<Subscription, RosError>;
+        callback: Callback<M>,
+    ) -> Result<Subscription, RosError>
+    where
+        M: Message + DeserializeOwned + Clone + Default + Send + 'static;
 
-    /// trajectory_msgs/JointTrajectory.
-    fn subscribe_trajectory(
-        &mut self,
-        topic: &str,
-        qos: Qos,
-        callback: Callback<JointTrajectory>,
-    ) -> Result<Subscription, RosError>;
-
-    /// trajectory_msgs/JointTrajectoryPoint, decoded without the heap.
-    fn subscribe_trajectory_point(
-        &mut self,
-        topic: &str,
-        qos: Qos,
-        callback: Callback<JointTrajectoryPointView>,
-    ) -> Result<Subscription, RosError>;
-
-    /// std_msgs/Float64MultiArray.
-    fn subscribe_floats(
-        &mut self,
-        topic: &str,
-        qos: Qos,
-        callback: Callback<Float64MultiArray>,
-    ) -> Result<Subscription, RosError>;
-
-    /// sensor_msgs/JointState.
-    fn publish_joint_state(&mut self, topic: &str, qos: Qos) -> Result<Publisher<JointState>, RosError>;
-
-    /// std_msgs/Float64MultiArray.
-    fn publish_floats(&mut self, topic: &str, qos: Qos) -> Result<Publisher<Float64MultiArray>, RosError>;
-
-    /// trajectory_msgs/JointTrajectory.
-    fn publish_trajectory(&mut self, topic: &str, qos: Qos) -> Result<Publisher<JointTrajectory>, RosError>;
+    /// Publishes messages.
+    fn advertise<M: Message + Serialize>(&mut self, topic: &str, qos: Qos) -> Result<Publisher<M>, RosError>;
 
     /// Any message type by its name (`sensor_msgs/msg/JointState`), as bytes: a bag's, that is little-endian CDR with
     /// its four bytes of encapsulation header.
-    fn publish_raw(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<Publisher<[u8]>, RosError>;
+    fn advertise_raw(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<Publisher<[u8]>, RosError>;
+
+    /// Answers a service's requests, each by the handler. Several may wait for their answer at a time.
+    fn serve<S>(&mut self, name: &str, handler: Handler<S>) -> Result<(), RosError>
+    where
+        S: Service + 'static,
+        S::Request: Serialize + DeserializeOwned + Clone + Send + 'static,
+        S::Response: Serialize + DeserializeOwned + Send + 'static;
 
     /// Receives and calls the callbacks until `stop`; then leaves the ROS graph. It blocks, so give it a thread of its
     /// own. Publishers may be used before, while and, without effect, after it runs.
     ///
     /// # Errors
     /// [`RosError::Middleware`] if the middleware gives up.
-    fn run(self: Box<Self>, stop: Stop) -> Result<(), RosError>;
+    fn run(self, stop: Stop) -> Result<(), RosError>;
 }
 
 /// Opens a connection: a node in the graph of its domain.
 ///
 /// # Errors
 /// [`RosError`]: a name or domain that is none, or a middleware that does not start.
-pub fn open(options: &NodeOptions, clock: Clock) -> Result<Box<dyn Connection>, RosError> {
-    Ok(Box::new(dds::DdsConnection::open(options, clock)?))
+pub fn open(options: &NodeOptions, clock: Clock) -> Result<impl Connection + use<>, RosError> {
+    dds::DdsConnection::open(options, clock)
 }
 
 /// Why the ROS side failed.
@@ -267,19 +301,14 @@ pub enum RosError {
     #[error(transparent)]
     Name(#[from] NameError),
     /// A message type's name is not `package/msg/Type`.
-    #[error("`{0}` is not a message type; write it as package/msg/Type, e.g. sensor_msgs/msg/JointState")]
+    #[error("`{0}` is not a type's name; write it as package/msg/Type, e.g. sensor_msgs/msg/JointState")]
     TypeName(String),
-    /// The domain is out of range or not a number.
-    #[error(
-        "{origin} = `{value}` is not a DDS domain; it must be a whole number from 0 to {}",
-        dds::MAX_DOMAIN
-    )]
-    Domain {
-        /// Who gave it: `ROS_DOMAIN_ID`, or the node's options.
-        origin: &'static str,
-        /// As given.
-        value: String,
-    },
+    /// The options' domain is out of range.
+    #[error("the node's domain = {0} is not a DDS domain; it must be from 0 to {max}", max = dds::MAX_DOMAIN)]
+    Domain(u16),
+    /// A variable of the environment has no such value.
+    #[error(transparent)]
+    Environment(#[from] environment::EnvironmentError),
     /// No unused domain was found.
     #[error("every DDS domain from 1 to 101 is in use on this host; stop what speaks there")]
     NoFreeDomain,

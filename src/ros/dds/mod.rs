@@ -22,37 +22,45 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::task::Poll;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use futures::channel::oneshot;
 use futures::executor::LocalPool;
 use futures::future::LocalBoxFuture;
+use futures::stream::{FuturesUnordered, select_all};
 use futures::task::LocalSpawnExt;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, select};
 use ros2_client::dds as ros2;
 use ros2_client::qos::{History, WhenFull};
-use ros2_client::{Gid, MessageInfo, MessageTypeName, NodeName, QosProfile};
+use ros2_client::service::{RmwRequestId, Server};
+use ros2_client::{Gid, MessageInfo, MessageTypeName, Name, NodeName, QosProfile, ServiceTypeName};
 use rustdds::bytes::Bytes;
 use rustdds::no_key::SerializerAdapter;
 use rustdds::policy::ResourceLimits;
 use rustdds::{
     CDRSerializerAdapter, DomainParticipant, DomainParticipantBuilder, DomainParticipantStatusEvent, GUID,
-    QosPolicies, QosPolicyBuilder, RepresentationIdentifier, StatusEvented, Topic, TopicKind,
+    QosPolicies, QosPolicyBuilder, RTPSEntity, RepresentationIdentifier, StatusEvented, Topic, TopicKind,
 };
 use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde::ser::SerializeTuple;
-use serde::{Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    Arrival, Callback, Clock, Connection, Durability, Network, NodeOptions, Publish, Publisher, Qos,
-    Reliability, RosError, Stop, Subscription, names,
+    Arrival, Callback, Clock, Connection, Durability, Handler, Network, NodeOptions, Publish, Publisher, Qos,
+    Reliability, Remapping, Reply, RosError, ServiceMapping, Stop, Subscription, environment, names,
 };
-use crate::msg::{Float64MultiArray, JointState, JointStateView, JointTrajectory, JointTrajectoryPointView};
+use crate::msg::{Message, Service};
+use crate::realtime::wall_ns;
+
+mod peers;
+
+use peers::{Ear, Peers};
 
 /// The highest DDS domain whose ports exist (RTPS 2.5, section 9.6.2.3).
 pub const MAX_DOMAIN: u16 = 232;
@@ -65,6 +73,9 @@ const MATCH_GRACE: Duration = Duration::from_millis(100);
 
 /// So many samples of one topic in a row, then it is the others' turn.
 const SAMPLES_PER_TURN: u32 = 16;
+
+/// So many requests of one service wait for their answers; more stay in the middleware until one is answered.
+const PENDING_REPLIES: usize = 16;
 
 /// So many publishers of one topic have their sequences watched; beyond, the longest silent is forgotten.
 const WATCHED_PUBLISHERS: usize = 32;
@@ -83,17 +94,19 @@ const UNACKNOWLEDGED: QosPolicies = QosPolicyBuilder::new()
 
 /// A node by way of DDS. See [`super::open`].
 pub struct DdsConnection {
+    peers: Option<Peers>,
     options: NodeOptions,
     node_name: String,
     clock: Clock,
-    receivers: Vec<Receiver>,
+    mappings: &'static [ros2_client::ServiceMapping],
+    tasks: Vec<Task>,
     endpoints: Vec<(GUID, String)>,
     node: ros2::Node,
     context: Arc<ros2::Context>,
 }
 
-/// Makes the task that receives one topic, once on the thread where it stays.
-type Receiver = Box<dyn FnOnce(Stop) -> LocalBoxFuture<'static, ()> + Send>;
+/// Makes the task that receives one topic or answers one service, once on the thread where it stays.
+type Task = Box<dyn FnOnce(Stop) -> LocalBoxFuture<'static, ()> + Send>;
 
 impl DdsConnection {
     /// Joins the domain and announces the node.
@@ -103,11 +116,12 @@ impl DdsConnection {
     pub fn open(options: &NodeOptions, clock: Clock) -> Result<Self, RosError> {
         let node_name = names::node(options)?;
         let namespace = names::namespace(&options.namespace)?;
-        for remapping in &options.remappings {
-            names::expand(&remapping.from, options)?;
-            names::expand(&remapping.to, options)?;
-        }
-        let domain = domain_id(options.domain_id, std::env::var("ROS_DOMAIN_ID").ok().as_deref())?;
+        options.remappings.iter().try_for_each(Remapping::check)?;
+        let domain = match options.domain_id {
+            Some(domain) if domain > MAX_DOMAIN => return Err(RosError::Domain(domain)),
+            Some(domain) => domain,
+            None => environment::domain_id()?,
+        };
         let failed = |reason: String| RosError::Middleware {
             what: format!("join DDS domain {domain} as {node_name}"),
             reason,
@@ -117,7 +131,19 @@ impl DdsConnection {
         if options.network == Network::Loopback {
             participant = participant.with_only_networks([Ipv4Addr::LOCALHOST]);
         }
+        let no_peers = |e: std::io::Error| RosError::Middleware {
+            what: format!("announce ourselves to {:?}, the static peers", options.static_peers),
+            reason: format!(
+                "{e} (one of the first discovery ports of domain {domain} must be free for that)"
+            ),
+        };
+        let ear =
+            (!options.static_peers.is_empty()).then(|| Ear::open(domain)).transpose().map_err(no_peers)?;
         let participant = participant.build().map_err(|e| failed(e.to_string()))?;
+        let mut prefix = [0; 12];
+        prefix.copy_from_slice(&participant.guid().to_bytes()[..12]);
+        let peers = ear.map(|ear| Peers::start(ear, domain, prefix, &options.static_peers));
+        let peers = peers.transpose().map_err(no_peers)?;
         let context =
             ros2::Context::from_domain_participant(participant).map_err(|e| failed(e.to_string()))?;
         let name = NodeName::new(&namespace, &options.name).map_err(|e| failed(e.to_string()))?;
@@ -125,10 +151,12 @@ impl DdsConnection {
             .new_node(name, ros2_client::NodeOptions::new().start_parameter_services(false))
             .map_err(|e| failed(e.to_string()))?;
         Ok(DdsConnection {
+            peers,
             options: options.clone(),
             node_name,
             clock,
-            receivers: Vec::new(),
+            mappings: mappings(options.service_mapping),
+            tasks: Vec::new(),
             endpoints: Vec::new(),
             node,
             context: Arc::new(context),
@@ -142,31 +170,7 @@ impl DdsConnection {
             .map_err(|e| failed("create topic", name, e))
     }
 
-    fn subscribe<M>(
-        &mut self,
-        topic: &str,
-        type_name: &str,
-        qos: Qos,
-        callback: Callback<M>,
-    ) -> Result<Subscription, RosError>
-    where
-        M: DeserializeOwned + Clone + Default + 'static,
-    {
-        let name = names::resolve(topic, &self.options)?;
-        let topic = self.topic(&name, type_name, &policies(qos))?;
-        let reader = self
-            .node
-            .create_subscription::<bool>(&topic, None)
-            .map_err(|e| failed("subscribe to", &name, e))?;
-        self.endpoints.push((reader.guid(), name.clone()));
-        let subscription = Subscription::new(&name);
-        let (clock, counted) = (self.clock, subscription.clone());
-        self.receivers
-            .push(Box::new(move |stop| receive(reader, clock, callback, counted, stop).boxed_local()));
-        Ok(subscription)
-    }
-
-    fn advertise(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<DdsPublisher, RosError> {
+    fn publisher(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<DdsPublisher, RosError> {
         let name = names::resolve(topic, &self.options)?;
         let qos = match qos.reliability {
             Reliability::BestEffort => policies(qos),
@@ -186,11 +190,6 @@ impl DdsConnection {
     }
 }
 
-const JOINT_STATE: &str = "sensor_msgs/msg/JointState";
-const TRAJECTORY: &str = "trajectory_msgs/msg/JointTrajectory";
-const TRAJECTORY_POINT: &str = "trajectory_msgs/msg/JointTrajectoryPoint";
-const FLOATS: &str = "std_msgs/msg/Float64MultiArray";
-
 impl Connection for DdsConnection {
     fn node_name(&self) -> &str {
         &self.node_name
@@ -200,68 +199,67 @@ impl Connection for DdsConnection {
         self.context.domain_id()
     }
 
-    fn subscribe_joint_state(
-        &mut self,
-        topic: &str,
-        qos: Qos,
-        callback: Callback<JointStateView>,
-    ) -> Result<Subscription, RosError> {
-        self.subscribe(topic, JOINT_STATE, qos, callback)
+    fn subscribe<M>(&mut self, topic: &str, qos: Qos, callback: Callback<M>) -> Result<Subscription, RosError>
+    where
+        M: Message + DeserializeOwned + Clone + Default + Send + 'static,
+    {
+        let name = names::resolve(topic, &self.options)?;
+        let topic = self.topic(&name, M::TYPE, &policies(qos))?;
+        let reader = self
+            .node
+            .create_subscription::<bool>(&topic, None)
+            .map_err(|e| failed("subscribe to", &name, e))?;
+        self.endpoints.push((reader.guid(), name.clone()));
+        let subscription = Subscription::new(&name);
+        let (clock, counted) = (self.clock, subscription.clone());
+        self.tasks.push(Box::new(move |stop| receive(reader, clock, callback, counted, stop).boxed_local()));
+        Ok(subscription)
     }
 
-    fn subscribe_trajectory(
-        &mut self,
-        topic: &str,
-        qos: Qos,
-        callback: Callback<JointTrajectory>,
-    ) -> Result<Subscription, RosError> {
-        self.subscribe(topic, TRAJECTORY, qos, callback)
+    fn advertise<M: Message + Serialize>(&mut self, topic: &str, qos: Qos) -> Result<Publisher<M>, RosError> {
+        Ok(Box::new(self.publisher(topic, M::TYPE, qos)?))
     }
 
-    fn subscribe_trajectory_point(
-        &mut self,
-        topic: &str,
-        qos: Qos,
-        callback: Callback<JointTrajectoryPointView>,
-    ) -> Result<Subscription, RosError> {
-        self.subscribe(topic, TRAJECTORY_POINT, qos, callback)
+    fn advertise_raw(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<Publisher<[u8]>, RosError> {
+        Ok(Box::new(self.publisher(topic, type_name, qos)?))
     }
 
-    fn subscribe_floats(
-        &mut self,
-        topic: &str,
-        qos: Qos,
-        callback: Callback<Float64MultiArray>,
-    ) -> Result<Subscription, RosError> {
-        self.subscribe(topic, FLOATS, qos, callback)
+    fn serve<S>(&mut self, name: &str, handler: Handler<S>) -> Result<(), RosError>
+    where
+        S: Service + 'static,
+        S::Request: Serialize + DeserializeOwned + Clone + Send + 'static,
+        S::Response: Serialize + DeserializeOwned + Send + 'static,
+    {
+        let name = names::resolve_service(name, &self.options)?;
+        let wire_name = Name::parse(&name).map_err(|e| failed("serve", &name, e))?;
+        let [package, class] = type_words(S::TYPE, "srv")?;
+        let qos = QosProfile::subscription_default()
+            .reliability(ros2_client::qos::Reliability::Reliable { when_full: WhenFull::Fail })
+            .history(History::KeepLast { depth: Qos::DEFAULT.depth });
+        let service_type = ServiceTypeName::new(package, class);
+        let mut servers = Vec::new();
+        for &mapping in self.mappings {
+            let server = self
+                .node
+                .create_server(mapping, &wire_name, &service_type, qos.clone(), qos.clone())
+                .map_err(|e| failed("serve", &name, e))?;
+            servers.push((mapping, server));
+        }
+        self.tasks.push(Box::new(move |stop| answer::<S>(servers, name, handler, stop).boxed_local()));
+        Ok(())
     }
 
-    fn publish_joint_state(&mut self, topic: &str, qos: Qos) -> Result<Publisher<JointState>, RosError> {
-        Ok(Box::new(self.advertise(topic, JOINT_STATE, qos)?))
-    }
-
-    fn publish_floats(&mut self, topic: &str, qos: Qos) -> Result<Publisher<Float64MultiArray>, RosError> {
-        Ok(Box::new(self.advertise(topic, FLOATS, qos)?))
-    }
-
-    fn publish_trajectory(&mut self, topic: &str, qos: Qos) -> Result<Publisher<JointTrajectory>, RosError> {
-        Ok(Box::new(self.advertise(topic, TRAJECTORY, qos)?))
-    }
-
-    fn publish_raw(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<Publisher<[u8]>, RosError> {
-        Ok(Box::new(self.advertise(topic, type_name, qos)?))
-    }
-
-    fn run(self: Box<Self>, stop: Stop) -> Result<(), RosError> {
-        let DdsConnection { node_name, receivers, endpoints, node, context, .. } = *self;
+    fn run(self, stop: Stop) -> Result<(), RosError> {
+        let DdsConnection { node_name, tasks, endpoints, node, context, peers, .. } = self;
         let mut pool = LocalPool::new();
         let spawner = pool.spawner();
         let graph = watch_graph(context.domain_participant(), endpoints).boxed_local();
-        let tasks = receivers.into_iter().map(|receiver| receiver(stop.clone())).chain([graph]);
+        let tasks = tasks.into_iter().map(|task| task(stop.clone())).chain([graph]);
         for task in tasks {
             spawner.spawn_local(task).map_err(|e| failed("run", &node_name, e))?;
         }
         pool.run_until(stop.requested());
+        drop(peers);
         drop(pool);
         drop(node);
         drop(context);
@@ -310,6 +308,60 @@ async fn receive<M>(
             others_turn().await;
         }
     }
+}
+
+/// One service's task: takes each request as it comes, hands it on, and sends the answers when they are there.
+async fn answer<S>(
+    servers: Vec<(ros2_client::ServiceMapping, Server<Wire<S::Request>, Wire<S::Response>>)>,
+    name: String,
+    mut handler: Handler<S>,
+    stop: Stop,
+) where
+    S: Service,
+    S::Request: Serialize + DeserializeOwned + Clone + Send + 'static,
+    S::Response: Serialize + DeserializeOwned + Send + 'static,
+{
+    let both = servers.len() > 1;
+    let mut requests = select_all(servers.iter().map(|(mapping, server)| {
+        let mine = move |id: &RmwRequestId| !both || *mapping == mapping_of(id);
+        let requests = server.receive_request_stream().map(move |request| (server, request));
+        requests
+            .filter(move |(_, request)| ready(request.as_ref().map_or(true, |(id, _)| mine(id))))
+            .boxed_local()
+    }));
+    let mut pending = FuturesUnordered::new();
+    while !stop.is_requested() {
+        let request = if pending.len() < PENDING_REPLIES {
+            select! {
+                request = requests.select_next_some() => Ok(request),
+                answer = pending.select_next_some() => Err(answer),
+            }
+        } else {
+            Err(pending.next().await.flatten())
+        };
+        match request {
+            Ok((server, Ok((id, Wire(request))))) => {
+                let (give, reply) = oneshot::channel();
+                // A gone receiver means a connection that has stopped: nobody is left to answer to.
+                handler(request, Reply::new(move |response| drop(give.send(response))));
+                pending.push(async move { reply.await.ok().map(|response| (server, id, response)) });
+            }
+            Ok((_, Err(error))) => tracing::debug!(service = %name, %error, "request dropped"),
+            Err(Some((server, id, response))) => {
+                if let Err(error) = server.async_send_response(id, Wire(response)).await {
+                    tracing::warn!(service = %name, ?error, "an answer was not sent");
+                }
+            }
+            Err(None) => {}
+        }
+    }
+}
+
+/// How the DDS of whoever asks maps services: GUIDs begin with the vendor (RTPS 2.5, sections 8.2.4.1 and 9.3.1.2).
+fn mapping_of(request: &RmwRequestId) -> ros2_client::ServiceMapping {
+    use ros2_client::ServiceMapping::{Cyclone, Enhanced};
+    const CYCLONE: [u8; 2] = [1, 0x10];
+    if request.writer_gid.to_bytes16()[..2] == CYCLONE { Cyclone } else { Enhanced }
 }
 
 /// Lets the other tasks of the thread run once.
@@ -490,6 +542,12 @@ impl Publish<[u8]> for DdsPublisher {
     }
 }
 
+/// A service's request or response, as ros2-client wants its type marked.
+#[derive(Clone, Serialize, Deserialize)]
+struct Wire<T>(T);
+
+impl<T: Serialize + DeserializeOwned> ros2_client::Message for Wire<T> {}
+
 /// A payload that is CDR already. As a tuple, which has no length on the wire: of words first, which are aligned since
 /// the payload begins aligned, then of what bytes are left over.
 struct Cdr(Bytes);
@@ -512,10 +570,6 @@ fn failed(what: &str, name: &str, reason: impl ToString) -> RosError {
     RosError::Middleware { what: format!("{what} {name}"), reason: reason.to_string() }
 }
 
-fn wall_ns() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
-}
-
 /// ROS topics stand under `rt` in DDS.
 fn dds_topic(full_name: &str) -> String {
     format!("rt{full_name}")
@@ -523,12 +577,16 @@ fn dds_topic(full_name: &str) -> String {
 
 /// `package/msg/Type` as DDS knows it.
 fn dds_type(type_name: &str) -> Result<String, RosError> {
+    let [package, name] = type_words(type_name, "msg")?;
+    Ok(MessageTypeName::new(package, name).dds_msg_type())
+}
+
+/// The package and the name in `package/kind/Name`.
+fn type_words<'a>(type_name: &'a str, kind: &str) -> Result<[&'a str; 2], RosError> {
     let is_word =
         |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     match type_name.split('/').collect::<Vec<_>>()[..] {
-        [package, "msg", name] if is_word(package) && is_word(name) => {
-            Ok(MessageTypeName::new(package, name).dds_msg_type())
-        }
+        [package, given, name] if given == kind && is_word(package) && is_word(name) => Ok([package, name]),
         _ => Err(RosError::TypeName(type_name.to_string())),
     }
 }
@@ -549,15 +607,13 @@ fn policies(qos: Qos) -> QosPolicies {
         .into()
 }
 
-fn domain_id(given: Option<u16>, environment: Option<&str>) -> Result<u16, RosError> {
-    let (origin, value) = match (given, environment) {
-        (Some(given), _) => ("the node's domain", given.to_string()),
-        (None, Some(text)) if !text.trim().is_empty() => ("ROS_DOMAIN_ID", text.to_string()),
-        (None, _) => return Ok(0),
-    };
-    match value.trim().parse() {
-        Ok(domain) if domain <= MAX_DOMAIN => Ok(domain),
-        _ => Err(RosError::Domain { origin, value }),
+/// The mappings to serve by.
+fn mappings(mapping: ServiceMapping) -> &'static [ros2_client::ServiceMapping] {
+    use ros2_client::ServiceMapping::{Cyclone, Enhanced};
+    match mapping {
+        ServiceMapping::Both => &[Enhanced, Cyclone],
+        ServiceMapping::FastDds => &[Enhanced],
+        ServiceMapping::CycloneDds => &[Cyclone],
     }
 }
 
@@ -585,7 +641,10 @@ fn is_free(domain: u16) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::msg::{Header, MAX_NAMES};
+    use crate::msg::{
+        Float64MultiArray, Header, JointState, JointStateView, JointTrajectory, JointTrajectoryPointView,
+        MAX_NAMES,
+    };
     use proptest::prelude::*;
     use rustdds::no_key::Decode;
     use rustdds::serialization::CdrDeserializeSeedDecoder;
@@ -657,19 +716,6 @@ mod tests {
     }
 
     #[test]
-    fn the_domain_comes_from_the_options_then_the_environment_then_is_0() {
-        assert_eq!(domain_id(Some(7), Some("9")).unwrap(), 7);
-        assert_eq!(domain_id(None, Some("9")).unwrap(), 9);
-        assert_eq!(domain_id(None, Some("")).unwrap(), 0);
-        assert_eq!(domain_id(None, None).unwrap(), 0);
-        for bad in ["233", "-1", "70000", "seven"] {
-            let error = domain_id(None, Some(bad)).unwrap_err().to_string();
-            assert!(error.contains("ROS_DOMAIN_ID") && error.contains(bad), "{error}");
-        }
-        assert!(domain_id(Some(233), None).is_err());
-    }
-
-    #[test]
     fn a_domain_in_use_is_not_free() {
         let domain = free_domain().unwrap();
         let _taken = UdpSocket::bind(("0.0.0.0", 7400 + 250 * domain)).unwrap();
@@ -678,7 +724,7 @@ mod tests {
 
     #[test]
     fn type_names_are_mangled_or_refused() {
-        assert_eq!(dds_type(JOINT_STATE).unwrap(), "sensor_msgs::msg::dds_::JointState_");
+        assert_eq!(dds_type(JointState::TYPE).unwrap(), "sensor_msgs::msg::dds_::JointState_");
         for bad in ["", "JointState", "sensor_msgs/JointState", "a/srv/B", "a/msg/", "a/msg/B/c", "a b/msg/C"]
         {
             assert!(dds_type(bad).is_err(), "{bad}");
