@@ -1,15 +1,16 @@
 //! What a user installs and launches: the packages' files, the prefix that `.ci/install-prefix` lays out, and, where a
 //! ROS 2 is sourced, colcon and the launch files themselves.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::{PROGRAM, text};
-
+const PROGRAM: &str = env!("CARGO_BIN_EXE_metagd");
 const FOLDERS: [&str; 3] = ["launch", "config", "urdf"];
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
 
 fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
