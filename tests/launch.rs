@@ -1,5 +1,6 @@
 //! What a user installs and launches: the packages' files, the prefix that `.ci/install-prefix` lays out, and, where a
 //! ROS 2 is sourced, colcon and the launch files themselves.
+#![allow(clippy::print_stderr, reason = "a skipped test says so")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -60,7 +61,7 @@ fn python(program: &str, arguments: &[PathBuf]) {
     let output = match Command::new(&python).args(["-c", program]).args(arguments).output() {
         Ok(output) => output,
         Err(error) if std::env::var_os("METAGD_REQUIRE_PEERS").is_none() => {
-            return println!("SKIPPED: {python}: {error}");
+            return eprintln!("SKIPPED: {python}: {error}");
         }
         Err(error) => panic!("{python}: {error}"),
     };
@@ -171,7 +172,7 @@ fn a_named_urdf_is_found_from_the_package_as_the_parameter_files_name_it() {
 /// Runs one of tests/ros2/ with these arguments, in a domain of its own; skips, and says so, where no ROS 2 is sourced.
 fn under_ros2(script: &str) {
     if std::env::var_os("ROS_DISTRO").is_none() {
-        return println!("SKIPPED: {script}: no ROS 2 is sourced");
+        return eprintln!("SKIPPED: {script}: no ROS 2 is sourced");
     }
     let folder = tempfile::tempdir().unwrap();
     let installed = install(folder.path());
@@ -183,7 +184,7 @@ fn under_ros2(script: &str) {
         .env("ROS_DOMAIN_ID", (1 + std::process::id() % 100).to_string())
         .output()
         .expect("bash starts");
-    println!("{}", text(&output.stdout));
+    eprintln!("{}", text(&output.stdout));
     assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
 }
 
