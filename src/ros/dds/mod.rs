@@ -323,9 +323,15 @@ async fn receive<M>(
     }
 }
 
+/// A service as one of the mappings has it.
+type MappedServer<S> = (
+    ros2_client::ServiceMapping,
+    Server<Wire<<S as Service>::Request>, Wire<<S as Service>::Response>>,
+);
+
 /// One service's task: takes each request as it comes, hands it on, and sends the answers when they are there.
 async fn answer<S>(
-    servers: Vec<(ros2_client::ServiceMapping, Server<Wire<S::Request>, Wire<S::Response>>)>,
+    servers: Vec<MappedServer<S>>,
     name: String,
     mut handler: Handler<S>,
     stop: Stop,
