@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, PROGRAM, Process, assignment, text, urdf};
+use metagd::ros::dds::DdsConnection;
 use metagd::ros::{self, Connection, Network, NodeOptions, Qos, Stop};
 
 #[test]
@@ -15,7 +16,7 @@ fn it_learns_from_a_live_robot_stops_cleanly_on_both_signals_and_goes_on_where_i
     let checkpoint = folder.path().join("learnt.safetensors");
     for (run, signal) in [rustix::process::Signal::TERM, rustix::process::Signal::INT].into_iter().enumerate()
     {
-        let domain = ros::dds::free_domain().unwrap();
+        let domain = ros::free_domain().unwrap();
         let run_dir = folder.path().join(format!("run{run}"));
         let (save, load) =
             (assignment("checkpoint.save", &checkpoint), assignment("checkpoint.load", &checkpoint));
@@ -74,7 +75,7 @@ impl Witness {
             network: Network::Loopback,
             ..NodeOptions::new("witness")
         };
-        let mut connection = ros::open(&options, || 0).unwrap();
+        let mut connection = DdsConnection::open(&options, || 0).unwrap();
         let commands = Arc::new(Mutex::new(Vec::<Vec<f64>>::new()));
         let seen = commands.clone();
         let keep = Box::new(move |message: &metagd::msg::Float64MultiArray, _| {
@@ -102,7 +103,7 @@ impl Witness {
 
 #[test]
 fn a_panic_in_the_learner_ends_in_zero_torque_and_a_non_zero_exit() {
-    let domain = ros::dds::free_domain().unwrap();
+    let domain = ros::free_domain().unwrap();
     let witness = Witness::of(domain);
     let node = Process::start(
         domain,
@@ -121,7 +122,7 @@ fn a_panic_in_the_learner_ends_in_zero_torque_and_a_non_zero_exit() {
 
 #[test]
 fn neither_an_impatient_launcher_nor_a_log_that_cannot_be_written_keeps_it_from_zero_torque() {
-    let domain = ros::dds::free_domain().unwrap();
+    let domain = ros::free_domain().unwrap();
     let witness = Witness::of(domain);
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().join("learnt.safetensors");

@@ -131,9 +131,10 @@ impl Subjects {
             }
         }
         for (index, topic) in self.topics.iter().enumerate() {
-            let (received, lost) = now.inputs.get(index).map_or((0, 0), |input| (input.received, input.lost));
+            let (received, lost) =
+                now.inputs.get(index).map_or((0, None), |input| (input.received, input.lost));
             put(format_args!("metagd.input.{topic}.rate_hz"), rate(received, earlier.received[index]));
-            put(format_args!("metagd.input.{topic}.lost"), lost as f64);
+            put(format_args!("metagd.input.{topic}.lost"), known(lost));
         }
         for &reason in DropReason::ALL {
             put(format_args!("metagd.dropped.{}", reason.name()), now.dropped(reason) as f64);
@@ -204,7 +205,12 @@ mod tests {
         (health.learner_mse[1], health.rigid_body_mse[1]) = (0.25, 4.0);
         let mut now = Snapshot {
             at_ns: S / 10,
-            inputs: vec![Input { topic: "/arm/joint_states".into(), steady: true, received: 99, lost: 3 }],
+            inputs: vec![Input {
+                topic: "/arm/joint_states".into(),
+                steady: true,
+                received: 99,
+                lost: Some(3),
+            }],
             samples: 98,
             published: 97,
             health,
