@@ -185,3 +185,31 @@ fn enforce_refuses_to_start_without_what_it_asks_for() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("CPU 1023 was NOT granted") && said.contains("enforce"), "{said}");
 }
+
+#[test]
+fn what_is_learnt_is_saved_while_it_runs_and_survives_a_kill() {
+    let domain = ros::free_domain().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("learnt.safetensors");
+    let (save, urdf) = (assignment("checkpoint.save", &checkpoint), urdf());
+    let mut node =
+        Process::start(domain, &["node", "--urdf", &urdf, "-p", &save, "-p", "checkpoint.interval:=0.5"]);
+    let simulator = Process::start(domain, &["simulate", "--live", "--seconds", "30"]);
+    let mut seen = Vec::new();
+    let began = Instant::now();
+    while seen.len() < 2 {
+        assert!(node.0.try_wait().unwrap().is_none(), "it stopped by itself");
+        assert!(began.elapsed() < PATIENCE, "saved {} times", seen.len());
+        std::thread::sleep(Duration::from_millis(50));
+        let saved = std::fs::metadata(&checkpoint).and_then(|found| found.modified()).ok();
+        if saved != seen.last().copied() {
+            seen.extend(saved);
+        }
+    }
+    node.0.kill().unwrap();
+    drop(simulator);
+    let load = assignment("checkpoint.load", &checkpoint);
+    let again = Process::start(domain, &["node", "--urdf", &urdf, "-p", &load, "--seconds", "1"]).end();
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
+    assert!(text(&again.stderr).contains("loaded"));
+}
