@@ -94,6 +94,8 @@ pub struct Snapshot {
     pub newest_ns: Option<i64>,
     /// Messages dropped, in the order of [`DropReason::ALL`]; without those of a full ring, which `counts` has.
     pub drops: [u64; DropReason::ALL.len()],
+    /// Joint states that never came, by the stamps of those that did.
+    pub missing: u64,
     /// Whether learning is switched on.
     pub learning: bool,
     /// How the deadline was kept.
@@ -135,6 +137,7 @@ impl Snapshot {
     /// Takes the drops as they stand.
     pub fn set_drops(&mut self, drops: &Drops) {
         self.drops = std::array::from_fn(|reason| drops.get(DropReason::ALL[reason]));
+        self.missing = drops.missing();
     }
 
     /// Whether the lifecycle's state is `active`.
@@ -351,6 +354,11 @@ impl Period<'_> {
         card.number("sample rate [Hz]", self.per_second(now.samples, before.samples), 1);
         card.text("samples", now.samples);
         card.number("age of newest sample [ms]", age_ms.unwrap_or(f64::NAN), 1);
+        let missing = card.count("missing by stamps", now.missing, before.missing);
+        // What the middleware saw lost has been complained of.
+        if missing > 0 && lost == 0 {
+            card.complain(DiagnosticStatus::WARN, format!("{missing} missing by their stamps"));
+        }
         let total =
             |snapshot: &Snapshot| DropReason::ALL.iter().map(|&reason| snapshot.dropped(reason)).sum();
         let dropped = card.count("dropped", total(now), total(before));

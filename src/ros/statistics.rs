@@ -172,6 +172,7 @@ impl Subjects {
             ("realtime.minor_page_faults", known(counts.page_faults.map(|faults| faults.minor))),
             ("realtime.major_page_faults", known(counts.page_faults.map(|faults| faults.major))),
             ("process.resident_bytes", known(now.resident_bytes)),
+            ("missing_by_stamps", now.missing as f64),
         ] {
             put(format_args!("metagd.{figure}"), value);
         }
