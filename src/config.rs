@@ -135,6 +135,8 @@ pub struct Parameter {
     pub range: Range,
     /// The unit, empty for pure numbers.
     pub unit: &'static str,
+    /// Whether it may change while the node runs; if not, it holds what it was at the start.
+    pub live: bool,
     /// What it does, one or two sentences.
     pub doc: &'static str,
 }
@@ -222,8 +224,10 @@ field!(Vec<usize>, Ints, |v: Vec<usize>| v.into_iter().map(|v| v as i64).collect
 field!(Vec<f64>, Floats, |v| v, |v: &Vec<f64>| v.clone());
 field!(Vec<String>, Texts, |v| v, |v: &Vec<String>| v.clone());
 
+/// One row: field, type and default (the `paper` preset's, if it is another); then the name, `live` if it may change
+/// while the node runs, the range, the unit and the documentation.
 macro_rules! parameters {
-    ($( $field:ident: $type:ty = $default:expr $(, paper $paper:expr)?; $name:literal, $range:expr, $unit:literal, $doc:literal; )*) => {
+    ($( $field:ident: $type:ty = $default:expr $(, paper $paper:expr)?; $name:literal $($live:ident)?, $range:expr, $unit:literal, $doc:literal; )*) => {
         /// All parameters, typed. [`PARAMETERS`] documents each.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Config {
@@ -238,6 +242,7 @@ macro_rules! parameters {
                 paper: parameters!(@paper $type $(, $paper)?),
                 range: $range,
                 unit: $unit,
+                live: parameters!(@live $($live)?),
                 doc: $doc,
             }, )*
         ];
@@ -251,8 +256,32 @@ macro_rules! parameters {
             pub fn values(&self) -> Vec<(&'static str, Value)> {
                 vec![ $( ($name, self.$field.clone().to_value()), )* ]
             }
+
+            /// A parameter's present value; `None` if there is no such parameter.
+            pub fn get(&self, name: &str) -> Option<Value> {
+                match name {
+                    $( $name => Some(self.$field.clone().to_value()), )*
+                    _ => None,
+                }
+            }
+
+            /// Gives a parameter another value, whether or not it is live. No other parameter changes with it: a
+            /// `preset` set here brings no defaults, those come with [`Config::new`].
+            ///
+            /// # Errors
+            /// [`ConfigError`]; then nothing has changed.
+            pub fn set(&mut self, name: &str, value: Value) -> Result<(), ConfigError> {
+                let value = check(name, value)?;
+                match name {
+                    $( $name => self.$field = <$type as Field>::from_value(&value), )*
+                    _ => return Err(unknown(name)),
+                }
+                Ok(())
+            }
         }
     };
+    (@live) => { false };
+    (@live live) => { true };
     (@paper $type:ty) => { None };
     (@paper $type:ty, $paper:expr) => { Some(|| <$type as Field>::to_value($paper)) };
 }
@@ -274,12 +303,31 @@ parameters! {
         "preset", Range::OneOf(&["robot", "paper"]), "",
         "Where the defaults come from: `robot` learns the residual on the rigid body, scaled, with an integrator and the gate; `paper` learns the raw torque as the paper does.";
 
+    autostart: bool = true;
+        "autostart", Range::Any, "",
+        "Configure and activate by itself at the start; off, a lifecycle manager does.";
+    enabled: bool = true;
+        "enabled" live, Range::Any, "",
+        "Let torques out; off, they go to zero and stay there. ~/enable sets it.";
+    publish: bool = true;
+        "publish" live, Range::Any, "",
+        "Publish the torques; off, they go to zero first and then nothing is published, while the node learns on.";
+    use_sim_time: bool = false;
+        "use_sim_time", Range::Any, "",
+        "Take the time from /clock instead of the system's clock.";
+
     joints: Vec<String> = vec![];
         "joints", Range::Any, "",
         "The arm's moving joints, by name, from the base outwards; the order of ~/commands. Empty: those of the URDF.";
     urdf: String = String::new();
         "urdf", Range::Any, "",
-        "The arm's URDF file. Empty: no rigid body, the learner learns the whole torque.";
+        "The arm's URDF file. Empty: what robot_description or its topic gives; without any, there is no rigid body and the learner learns the whole torque.";
+    robot_description: String = String::new();
+        "robot_description", Range::Any, "",
+        "The arm's URDF as text, as launch files give it. Used when `urdf` is empty.";
+    robot_description_timeout: f64 = 5.0;
+        "robot_description_timeout", Range::Within(0.0, 3600.0), "s",
+        "How long to wait for topics.robot_description when configuring; without it there is then no rigid body.";
     gravity: Vec<f64> = vec![0.0, 0.0, -9.81];
         "gravity", Range::Within(-30.0, 30.0), "m/s²",
         "Gravity in the frame of the arm's base; [0, 0, -9.81] stands on the floor, [9.81, 0, 0] hangs from a wall.";
@@ -303,7 +351,7 @@ parameters! {
         "learner.zero_output", Range::Any, "",
         "Start every network's output layer at zero: nothing is added to the rigid body before something is learnt.";
     rate: f64 = 0.03, paper 0.01;
-        "learner.rate", Range::Above(0.0, 1.0), "",
+        "learner.rate" live, Range::Above(0.0, 1.0), "",
         "The base learning rate; with a memory, where each of its local models starts.";
     batch: usize = 10;
         "learner.batch", Range::Within(1.0, 1000.0), "samples",
@@ -321,7 +369,7 @@ parameters! {
         "memory.clip", Range::Above(0.0, 1.0e6), "",
         "Gradients are clipped to [-clip, clip], coordinate by coordinate.";
     memory_rate: f64 = 0.1, paper 0.01;
-        "memory.rate", Range::Within(0.0, 10.0), "",
+        "memory.rate" live, Range::Within(0.0, 10.0), "",
         "The memory's own learning rate (the authors' mem_lr).";
     memory_groups: String = "tensor".into();
         "memory.groups", Range::OneOf(&["tensor", "layer"]), "",
@@ -345,38 +393,38 @@ parameters! {
         "learner.scale.torque", Range::Above(0.0, 1.0e6), "Nm",
         "A network's target is the torque (or residual) divided by this.";
     integrator_gain: f64 = 0.5, paper 0.0;
-        "integrator.gain", Range::Within(0.0, 1.0), "",
+        "integrator.gain" live, Range::Within(0.0, 1.0), "",
         "The share of a batch's mean remaining error that the integrator takes up per 10 ms that the batch stands for; 0 switches it off.";
     integrator_after_update: bool = true;
         "integrator.after_update", Range::Any, "",
         "Integrate what remains after the network's update (a posteriori) rather than before it.";
     gate: bool = true, paper false;
-        "gate.enabled", Range::Any, "",
+        "gate.enabled" live, Range::Any, "",
         "Output the rigid body's torque alone while the learner does worse than the rigid body.";
     gate_ratio: f64 = 1.5;
-        "gate.ratio", Range::Within(1.0, 1.0e6), "",
+        "gate.ratio" live, Range::Within(1.0, 1.0e6), "",
         "The gate shuts when the learner's running squared error exceeds this times the rigid body's plus gate.offset.";
     gate_offset: f64 = 0.0;
-        "gate.offset", Range::Within(0.0, 1.0e6), "Nm²",
+        "gate.offset" live, Range::Within(0.0, 1.0e6), "Nm²",
         "See gate.ratio. The same for all joints: what is small in a shoulder holds a wrist's gate open whatever its learner says.";
     gate_restore: f64 = 4.0;
-        "gate.restore", Range::Within(1.0, 1.0e9), "",
+        "gate.restore" live, Range::Within(1.0, 1.0e9), "",
         "A joint's last good network is restored when its running squared error exceeds this times the rigid body's plus gate.offset.";
     learning: bool = true;
-        "learning", Range::Any, "",
+        "learning" live, Range::Any, "",
         "Whether to learn at all; without, the networks stay frozen and only predict.";
 
     load: String = String::new();
-        "checkpoint.load", Range::Any, "",
+        "checkpoint.load" live, Range::Any, "",
         "Checkpoint to start from. Empty: start fresh.";
     reload: String = "all".into();
-        "checkpoint.reload", Range::OneOf(&["all", "memory", "network", "none"]), "",
+        "checkpoint.reload" live, Range::OneOf(&["all", "memory", "network", "none"]), "",
         "What to take from the checkpoint: the networks, the memories for learning rates, or both.";
     save: String = String::new();
-        "checkpoint.save", Range::Any, "",
+        "checkpoint.save" live, Range::Any, "",
         "Where to save the checkpoint on a clean stop and at every interval. Empty: do not save.";
     save_interval: f64 = 60.0;
-        "checkpoint.interval", Range::Within(0.0, 1.0e6), "s",
+        "checkpoint.interval" live, Range::Within(0.0, 1.0e6), "s",
         "Time between two checkpoints while running; 0: only on a clean stop.";
 
     realtime: String = "warn".into();
@@ -421,24 +469,27 @@ parameters! {
         "A reference older than this is not used; the torque is then predicted for the measured state, and commanded for it at zero acceleration.";
 
     limit_torque: f64 = 0.8;
-        "limits.torque", Range::Within(0.0, 1.0), "",
+        "limits.torque" live, Range::Within(0.0, 1.0), "",
         "The feed-forward's magnitude, as a fraction of the effort limit that the URDF gives each joint.";
     limit_effort: Vec<f64> = vec![];
         "limits.effort", Range::Above(0.0, 1.0e6), "Nm",
         "Each joint's effort limit, where there is no URDF or it should not count. Empty: the URDF's.";
     limit_rate: f64 = 2000.0;
-        "limits.rate", Range::Above(0.0, 1.0e9), "Nm/s",
+        "limits.rate" live, Range::Above(0.0, 1.0e9), "Nm/s",
         "How fast the feed-forward may change.";
     limit_timeout: f64 = 20.0;
-        "limits.timeout", Range::Above(0.0, 1.0e6), "ms",
+        "limits.timeout" live, Range::Above(0.0, 1.0e6), "ms",
         "When the newest sample is older than this, the feed-forward decays to zero.";
     limit_decay: f64 = 0.1;
-        "limits.decay", Range::Above(0.0, 1.0e3), "s",
+        "limits.decay" live, Range::Above(0.0, 1.0e3), "s",
         "Time in which it decays from full to zero.";
     limit_ramp: f64 = 1.0;
-        "limits.ramp", Range::Within(0.0, 1.0e3), "s",
+        "limits.ramp" live, Range::Within(0.0, 1.0e3), "s",
         "Time over which the feed-forward goes from the torque that stands (zero at the start) to the wanted one: at the start, and after every gap or decay.";
 
+    topic_robot_description: String = "robot_description".into();
+        "topics.robot_description", Range::Any, "",
+        "std_msgs/String, latched, with the arm's URDF as text; used when neither `urdf` nor `robot_description` is given. Empty: not subscribed.";
     topic_joint_states: String = "joint_states".into();
         "topics.joint_states", Range::Any, "",
         "sensor_msgs/JointState with positions, velocities and (unless topics.torque names another) efforts.";
@@ -457,6 +508,22 @@ parameters! {
     topic_commands: String = "~/commands".into();
         "topics.commands", Range::Any, "",
         "std_msgs/Float64MultiArray with the feed-forward in the order of `joints`. Empty: not published.";
+
+    diagnostics_period: f64 = 1.0;
+        "diagnostics.period", Range::Within(0.1, 60.0), "s",
+        "Time between two messages on /diagnostics.";
+    diagnostics_rate_warn: f64 = 0.9;
+        "diagnostics.rate_warn" live, Range::Within(0.0, 1.0), "",
+        "The share of the usual message rate below which is a WARN.";
+    diagnostics_misses_warn: f64 = 0.001;
+        "diagnostics.misses_warn" live, Range::Within(0.0, 1.0), "",
+        "The share of missed batches per period above which is a WARN.";
+    diagnostics_misses_error: f64 = 0.05;
+        "diagnostics.misses_error" live, Range::Within(0.0, 1.0), "",
+        "The share of missed batches per period above which is an ERROR.";
+    diagnostics_error_ratio: f64 = 1.5;
+        "diagnostics.error_ratio" live, Range::Above(0.0, 1.0e6), "",
+        "A joint's prediction error above this times the rigid body's is a WARN.";
 
     run_dir: String = String::new();
         "run_dir", Range::Any, "",
@@ -505,14 +572,24 @@ impl Default for Config {
     }
 }
 
+/// The parameter of this name.
+///
+/// # Errors
+/// [`ConfigError::Unknown`].
+pub fn parameter(name: &str) -> Result<&'static Parameter, ConfigError> {
+    PARAMETERS.iter().find(|p| p.name == name).ok_or_else(|| unknown(name))
+}
+
+fn unknown(name: &str) -> ConfigError {
+    ConfigError::Unknown { name: name.to_string(), hint: nearest(name) }
+}
+
 /// The value in the parameter's own type, if name, type and range are right.
 ///
 /// # Errors
 /// [`ConfigError`].
 pub fn check(name: &str, value: Value) -> Result<Value, ConfigError> {
-    let Some(parameter) = PARAMETERS.iter().find(|p| p.name == name) else {
-        return Err(ConfigError::Unknown { name: name.to_string(), hint: nearest(name) });
-    };
+    let parameter = parameter(name)?;
     let like = (parameter.default)();
     let value = value.coerced(&like).map_err(|value| ConfigError::Type {
         name: name.to_string(),
@@ -577,6 +654,59 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), PARAMETERS.len());
+    }
+
+    #[test]
+    fn no_name_is_both_a_leaf_and_a_branch() {
+        for branch in PARAMETERS {
+            let below = format!("{}.", branch.name);
+            assert!(!PARAMETERS.iter().any(|p| p.name.starts_with(&below)), "{}", branch.name);
+        }
+    }
+
+    #[test]
+    fn what_is_set_is_got_and_nothing_else_changes() {
+        let other = |p: &Parameter| match ((p.default)(), p.range) {
+            (Value::Bool(v), _) => Value::Bool(!v),
+            (Value::Text(v), Range::OneOf(words)) => {
+                Value::Text(words.iter().find(|word| **word != v).unwrap().to_string())
+            }
+            (Value::Text(_), _) => Value::Text("other".into()),
+            (Value::Texts(_), _) => Value::Texts(vec!["other".into()]),
+            (Value::Int(_), Range::Within(_, high)) => Value::Int(high as i64),
+            (Value::Float(v), Range::Within(low, high)) => Value::Float(if v == high { low } else { high }),
+            (Value::Float(v), Range::Above(_, high)) => {
+                Value::Float(if v == high { high / 2.0 } else { high })
+            }
+            (Value::Ints(_), _) => Value::Ints(vec![3]),
+            (Value::Floats(_), _) => Value::Floats(vec![4.0]),
+            (value, range) => panic!("{}: {value}, {range}", p.name),
+        };
+        for p in PARAMETERS {
+            let (mut config, value) = (Config::default(), other(p));
+            config.set(p.name, value.clone()).unwrap();
+            let changed: Vec<_> =
+                config.values().into_iter().zip(Config::default().values()).filter(|(a, b)| a != b).collect();
+            assert_eq!(changed.len(), 1, "{}: {changed:?}", p.name);
+            assert_eq!(changed[0].0, (p.name, value.clone()));
+            assert_eq!(config.get(p.name), Some(value));
+        }
+        assert_eq!(Config::default().get("limits"), None);
+    }
+
+    #[test]
+    fn a_refused_value_leaves_the_configuration_as_it_was() {
+        let mut config = Config::default();
+        for (name, value) in [
+            ("limits.torque", Value::Float(1.5)),
+            ("limits.torque", Value::Text("1".into())),
+            ("limits", Value::Int(1)),
+        ] {
+            assert!(config.set(name, value).is_err());
+        }
+        assert_eq!(config, Config::default());
+        config.set("limits.torque", Value::Int(1)).unwrap();
+        assert_eq!(config.limit_torque, 1.0);
     }
 
     #[test]

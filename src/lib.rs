@@ -23,6 +23,8 @@ pub mod ros;
 
 pub mod experiment;
 
+pub mod node;
+
 pub mod report;
 
 pub mod command;

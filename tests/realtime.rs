@@ -9,7 +9,7 @@ use metagd::dynamics::Arm;
 use metagd::learn::ArmLearner;
 use metagd::realtime::{
     Clock, Command, Intake, InverseDynamics, Limits, Model, MonotonicClock, Pipeline, RealtimeError, Runtime,
-    Status, Telemetry,
+    Status, Telemetry, Tuning,
 };
 use metagd::sample::{MAX_JOINTS, Motion, Observation, PerJoint, Sample, Torque};
 
@@ -170,7 +170,7 @@ fn a_snapshot_is_the_state_between_two_samples_and_comes_back_in_its_own_box() {
     }
     assert!(commands.send(Command::Snapshot(state)).is_ok());
     let filled = loop {
-        match commands.take_snapshot() {
+        match commands.take_back() {
             Some(state) => break state,
             None => std::thread::yield_now(),
         }
@@ -191,7 +191,7 @@ fn one_snapshot_at_a_time_and_none_from_a_thread_that_has_ended() {
     assert!(commands.send(Command::Snapshot(first)).is_ok());
     assert!(commands.send(Command::Snapshot(second)).is_err(), "until the first is taken");
     runtime.stop().unwrap();
-    assert!(commands.take_snapshot().is_some());
+    assert!(commands.take_back().is_some());
     assert!(commands.send(Command::Snapshot(third)).is_err());
 }
 
@@ -202,7 +202,8 @@ fn disabled_it_sends_zero_and_frozen_it_does_not_learn() {
     let runtime = start(&config);
     let (sender, torques, commands) = (runtime.sender(), runtime.torques(), runtime.commands());
     assert!(commands.send(Command::SetEnabled(false)).is_ok());
-    assert!(commands.send(Command::SetLearning(false)).is_ok());
+    let frozen = Tuning { learning: false, ..Tuning::from_config(&config) };
+    assert!(commands.send(Command::Tune(frozen)).is_ok());
     let samples = samples(&config, 300);
     for sample in &samples {
         sender.send(now(sample)).unwrap();

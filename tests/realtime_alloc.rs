@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use metagd::config::Config;
 use metagd::dynamics::Arm;
+use metagd::learn::Reload;
 use metagd::realtime::thread::Allocations;
 use metagd::realtime::{
     Clock, Command, CountingAllocator, Intake, InverseDynamics, Model, MonotonicClock, Pipeline, Runtime,
+    Tuning,
 };
 
 #[global_allocator]
@@ -31,23 +33,31 @@ fn some_thousand_samples_through_the_real_model_allocate_nothing() {
     let clock = MonotonicClock::new();
     let runtime = Runtime::start(&config, Pipeline::new(&config, model, limits, clock)).unwrap();
     let (sender, torques, commands) = (runtime.sender(), runtime.torques(), runtime.commands());
-    let mut snapshots = 0;
+    let mut returned = 0;
     for k in 0..4000i64 {
         let value = [(0.002 * k as f64).sin(); 7];
         let sample = intake.row(k * 1_000_000, clock.now_ns(), &value, &value, None, &value).unwrap();
         sender.send(sample).unwrap();
         assert!(torques.recv(Duration::from_secs(20)).is_some());
-        if k % 100 == 50
-            && let Some(state) = state.take()
-        {
-            assert!(commands.send(Command::Snapshot(state)).is_ok());
+        // Everything that may be asked while it runs, one after the other.
+        let what = [Reload::All, Reload::Network, Reload::Memory][k as usize / 200 % 3];
+        let command = match k % 200 {
+            50 => state.take().map(Command::Snapshot),
+            150 => state.take().map(|state| Command::Take(state, what)),
+            10 => Some(Command::NewTask),
+            20 => Some(Command::Tune(Tuning::from_config(&Config { limit_torque: 0.5, ..config.clone() }))),
+            30 => Some(Command::SetEnabled(k % 400 == 30)),
+            _ => None,
+        };
+        if let Some(command) = command {
+            assert!(commands.send(command).is_ok());
         }
-        if let Some(filled) = commands.take_snapshot() {
-            state = Some(filled);
-            snapshots += 1;
+        if let Some(back) = commands.take_back() {
+            state = Some(back);
+            returned += 1;
         }
     }
-    assert!(snapshots > 0);
+    assert!(returned > 30, "{returned} states came back");
     let memory_locked = !runtime.grants().memory.is_refused();
     let stopped = runtime.stop().unwrap();
     assert_eq!((stopped.counters.samples, stopped.counters.batches), (4000, 399));

@@ -148,7 +148,7 @@ fn every_message_type_crosses_and_names_are_resolved() {
     let mut robot = peer("robot");
     let mut metagd = open(&NodeOptions {
         namespace: "cell".into(),
-        remappings: vec![Remapping { from: "joint_states".into(), to: "/arm/state".into() }],
+        remappings: vec![Remapping::new("joint_states", "/arm/state")],
         ..node("metagd")
     });
     let domain: u16 = std::env::var("ROS_DOMAIN_ID").unwrap().parse().unwrap();
@@ -583,7 +583,7 @@ fn what_cannot_be_opened_says_why() {
     assert!(domain.contains("domain 8") && domain.contains("ROS_DOMAIN_ID alone, which says 7"), "{domain}");
     let network = refusal(&node("metagd"));
     assert!(network.contains("LOCALHOST"), "{network}");
-    let remappings = vec![Remapping { from: "a//b".into(), to: "c".into() }];
+    let remappings = vec![Remapping::new("a//b", "c")];
     assert!(refusal(&NodeOptions { remappings, ..NodeOptions::new("metagd") }).contains("a//b"));
 }
 

@@ -55,7 +55,10 @@ pub fn run(args: &Args) -> Result<()> {
     let program = std::env::current_exe().context("where is this program?")?;
     let process = |name: &str| -> Result<Command> {
         let mut command = Command::new(&program);
-        command.env("ROS_DOMAIN_ID", domain.to_string()).env("ROS_LOCALHOST_ONLY", "1");
+        command.env("ROS_DOMAIN_ID", domain.to_string()).env("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST");
+        for other in ["ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_NAMESPACE"] {
+            command.env_remove(other);
+        }
         command.stdin(Stdio::null()).stderr(File::create(run.join(format!("{name}.log")))?);
         Ok(command)
     };

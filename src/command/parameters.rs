@@ -1,12 +1,13 @@
 //! The arguments by which every command takes parameters: a preset, ROS parameter files, single values, shorthands.
 //!
-//! Contract: called at start-up only. Later beats earlier: preset, files in their order, `-p`, shorthand.
+//! Contract: called at start-up only. Later beats earlier: preset, files in their order, `-p`, shorthand, and last what
+//! stands in `--ros-args` sections, in its order.
 
 use std::path::PathBuf;
 
 use super::Usage;
 use crate::config::{Config, Value};
-use crate::ros::params;
+use crate::ros::params::{self, Source};
 
 /// Where parameters come from.
 #[derive(clap::Args, Debug, Clone, Default)]
@@ -27,6 +28,9 @@ pub struct ParameterArgs {
     /// The arm's joints by name, from the base outwards.
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
     joints: Vec<String>,
+    /// What the `--ros-args` sections give.
+    #[arg(skip)]
+    pub(super) ros: Vec<Source>,
 }
 
 impl ParameterArgs {
@@ -40,8 +44,12 @@ impl ParameterArgs {
             self.urdf.as_ref().map(|urdf| ("urdf", Value::Text(urdf.to_string_lossy().into_owned()))),
             (!self.joints.is_empty()).then(|| ("joints", Value::Texts(self.joints.clone()))),
         ];
-        let shorthands = shorthands.into_iter().flatten().collect::<Vec<_>>();
-        let config = params::config(&self.files, &self.assignments, &shorthands, node);
+        let sources: Vec<_> = (self.files.iter().cloned().map(Source::File))
+            .chain(self.assignments.iter().cloned().map(Source::Override))
+            .chain(shorthands.into_iter().flatten().map(|(name, value)| Source::Value(name, value)))
+            .chain(self.ros.iter().cloned())
+            .collect();
+        let config = params::config(&sources, node);
         Ok(config.map_err(|error| Usage(error.to_string()))?)
     }
 }
@@ -61,5 +69,23 @@ mod tests {
         let config = args.config("/metagd").unwrap();
         assert_eq!((config.preset.as_str(), config.joints), ("paper", vec!["a".to_string()]));
         assert_eq!((config.rate, config.memory_rate), (0.5, 0.01));
+    }
+
+    #[test]
+    fn the_ros_arguments_beat_all_others() {
+        let over = |text: &str| Source::Override(text.into());
+        let args = ParameterArgs {
+            assignments: vec!["ring:=32".into()],
+            preset: Some("paper".into()),
+            ros: vec![
+                over("preset:=robot"),
+                over("ring:=64"),
+                over("metagd:ring:=128"),
+                over("other:ring:=1"),
+            ],
+            ..ParameterArgs::default()
+        };
+        let config = args.config("/metagd").unwrap();
+        assert_eq!((config.preset.as_str(), config.ring), ("robot", 128));
     }
 }

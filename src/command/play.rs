@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long)]
     best_effort: bool,
     #[command(flatten)]
-    graph: GraphArgs,
+    pub(super) graph: GraphArgs,
     /// Print the figures as JSON.
     #[arg(long)]
     json: bool,
@@ -68,6 +68,9 @@ struct Played {
     worst_lag: Duration,
 }
 
+/// The node's name, where nobody gives it another.
+pub(super) const NODE: &str = "metagd_player";
+
 /// Runs `metagd play`.
 ///
 /// # Errors
@@ -83,7 +86,7 @@ pub fn run(args: &Args) -> Result<()> {
         bail!("{}: no topic {missing}; there are: {}", args.bag.display(), there.join(", "));
     }
 
-    let mut connection = ros::open(&args.graph.options("metagd_player")?, || MonotonicClock::new().now_ns())?;
+    let mut connection = ros::open(&args.graph.options(NODE)?, || MonotonicClock::new().now_ns())?;
     let qos = if args.best_effort { Qos::SENSOR_DATA } else { Qos { depth: 64, ..Qos::DEFAULT } };
     let mut publishers = HashMap::new();
     for topic in reader.topics().iter().filter(|t| args.topics.is_empty() || args.topics.contains(&t.name)) {

@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     #[command(flatten)]
-    parameters: ParameterArgs,
+    pub(super) parameters: ParameterArgs,
     /// Shown beside the configured learner: learners (gd, adam, metagd, metagd-memadam, adam+memory, ...) and baselines
     /// (persistence, persistence-1, rigid-body, rigid-body+i, rls, rff). Default: all baselines.
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]

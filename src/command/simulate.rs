@@ -79,7 +79,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     urdf: Option<PathBuf>,
     #[command(flatten)]
-    graph: GraphArgs,
+    pub(super) graph: GraphArgs,
     /// Full name of the node that predicts the feed-forward; its topics are NODE/reference and NODE/commands.
     #[arg(long, value_name = "NODE", default_value = "/metagd")]
     node: String,
@@ -165,6 +165,9 @@ struct Bag {
     path: PathBuf,
     messages: u64,
 }
+
+/// The node's name, where nobody gives it another.
+pub(super) const NODE: &str = "lwr_simulator";
 
 /// Runs `metagd simulate`.
 ///
@@ -376,7 +379,7 @@ impl Inbox {
 /// The script in real time, over ROS 2.
 fn live(args: &Args, session: &mut Session, interrupt: &Interrupt) -> Result<Report> {
     // Arrivals are not looked at here: what counts is the cycle in which a command is there.
-    let mut connection = ros::open(&args.graph.options("lwr_simulator")?, || 0)?;
+    let mut connection = ros::open(&args.graph.options(NODE)?, || 0)?;
     let joints = session.nominal().len();
     let inbox = Arc::new(Inbox::default());
     let put = Arc::clone(&inbox);

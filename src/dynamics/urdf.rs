@@ -227,7 +227,8 @@ impl Arm {
         tree.arm(&chain, gravity)
     }
 
-    /// The arm of the parameters `urdf`, `joints`, `gravity`, `payload.mass` and `payload.com`; `None` without a URDF.
+    /// The arm of the parameters `urdf` or else `robot_description`, `joints`, `gravity`, `payload.mass` and `payload.com`;
+    /// `None` without a URDF.
     ///
     /// # Errors
     /// [`UrdfError`].
@@ -235,12 +236,13 @@ impl Arm {
         let three = |name, v: &[f64]| {
             <[f64; 3]>::try_from(v).map_err(|_| UrdfError::NotThree { name, given: v.len() })
         };
-        if config.urdf.is_empty() {
-            return Ok(None);
-        }
         let gravity = three("gravity", &config.gravity)?;
         let payload = three("payload.com", &config.payload_com)?;
-        let arm = Arm::from_urdf(Path::new(&config.urdf), &config.joints, gravity)?;
+        let arm = match (config.urdf.as_str(), config.robot_description.as_str()) {
+            ("", "") => return Ok(None),
+            ("", text) => Arm::from_urdf_str(text, &config.joints, gravity)?,
+            (path, _) => Arm::from_urdf(Path::new(path), &config.joints, gravity)?,
+        };
         Ok(Some(arm.with_payload(config.payload_mass, payload)))
     }
 }

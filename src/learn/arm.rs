@@ -4,7 +4,7 @@
 //! arm's is no panic: it predicts NaN, and a step of it changes nothing and reports `finite: false`.
 
 use super::joint::Scaling;
-use super::{JointLearner, StepReport};
+use super::{JointLearner, Rates, Reload, StepReport};
 use crate::config::Config;
 use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint};
 
@@ -196,6 +196,19 @@ impl ArmLearner {
     /// gradients and all moments.
     pub fn new_task(&mut self) {
         self.joints.iter_mut().for_each(JointLearner::new_task);
+    }
+
+    /// Other rates from the next step on.
+    pub fn set_rates(&mut self, rates: &Rates) {
+        self.joints.iter_mut().for_each(|learner| learner.set_rates(rates));
+    }
+
+    /// Takes over the part of `other` that `what` names, as a new task begins with it: networks with their integrators,
+    /// or the memories, or both. Both must be built from the same configuration and joints. Does not allocate.
+    pub fn take(&mut self, other: &ArmLearner, what: Reload) {
+        for (learner, other) in self.joints.iter_mut().zip(&other.joints) {
+            learner.take(other, what);
+        }
     }
 
     /// Remembers a joint's network and integrator as good.
@@ -499,6 +512,52 @@ mod tests {
             assert_eq!(arm.step(0, &batch), copy.step(0, &batch));
         }
         assert_eq!(arm.joint(0).unwrap().network().params(), copy.joint(0).unwrap().network().params());
+    }
+
+    #[test]
+    fn what_is_taken_over_is_the_part_that_was_named() {
+        let config = Config { hidden: vec![10], ..Config::default() };
+        let mut other = ArmLearner::new(&config, &names(2)).unwrap();
+        stream(&mut other, &config, 0, 5);
+        let rates = |arm: &ArmLearner| {
+            let joint = arm.joint(0).unwrap();
+            joint.optimiser().groups().map(|g| g.memory().unwrap().rates().to_vec()).collect::<Vec<_>>()
+        };
+        let params = |arm: &ArmLearner| arm.joint(0).unwrap().network().params().to_vec();
+        for what in [Reload::All, Reload::Network, Reload::Memory, Reload::None] {
+            let mut arm = ArmLearner::new(&config, &names(2)).unwrap();
+            stream(&mut arm, &config, 20, 23);
+            let own = arm.clone();
+            arm.take(&other, what);
+            let network = if matches!(what, Reload::All | Reload::Network) { &other } else { &own };
+            let memory = if matches!(what, Reload::All | Reload::Memory) { &other } else { &own };
+            assert_eq!(params(&arm), params(network), "{what:?}");
+            assert_eq!(rates(&arm), rates(memory), "{what:?}");
+            assert_eq!(arm.joint(0).unwrap().integrator(), network.joint(0).unwrap().integrator());
+        }
+    }
+
+    #[test]
+    fn other_rates_count_from_the_next_step() {
+        let config = Config { learner: "gd".into(), hidden: vec![10], ..Config::default() };
+        let rates = Rates { base: 0.01, memory: 0.0, integrator: 0.0 };
+        let wanted = Config { rate: rates.base, integrator_gain: 0.0, ..config.clone() };
+        let mut changed = ArmLearner::new(&config, &names(1)).unwrap();
+        let mut born = ArmLearner::new(&wanted, &names(1)).unwrap();
+        changed.set_rates(&rates);
+        for at in 0..5 {
+            assert_eq!(changed.step(0, &batch(1, 10, at)), born.step(0, &batch(1, 10, at)));
+        }
+        assert_eq!(changed.joint(0).unwrap().integrator(), 0.0);
+        let memory = |memory_rate| {
+            let mut arm =
+                ArmLearner::new(&Config { hidden: vec![10], ..Config::default() }, &names(1)).unwrap();
+            arm.set_rates(&Rates { memory: memory_rate, ..Rates::from_config(&Config::default()) });
+            stream(&mut arm, &Config::default(), 0, 5);
+            arm.joint(0).unwrap().optimiser().groups().next().unwrap().memory().unwrap().rates().to_vec()
+        };
+        assert!(memory(0.0).iter().all(|&v| v == 0.03), "a memory at rate 0 learns nothing");
+        assert_ne!(memory(0.1), memory(0.0));
     }
 
     #[test]

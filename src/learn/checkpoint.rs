@@ -67,11 +67,11 @@ impl Reload {
         }
     }
 
-    fn networks(self) -> bool {
+    pub(super) fn networks(self) -> bool {
         matches!(self, Reload::All | Reload::Network)
     }
 
-    fn memories(self) -> bool {
+    pub(super) fn memories(self) -> bool {
         matches!(self, Reload::All | Reload::Memory)
     }
 }

@@ -11,7 +11,7 @@
 //! network as it is after its update.
 
 use super::real::all_finite;
-use super::{Batch, LearnError, MetaGd, Network, Workspace};
+use super::{Batch, LearnError, MetaGd, Network, Reload, Workspace};
 use crate::config::Config;
 use crate::sample::Motion;
 
@@ -31,6 +31,24 @@ pub struct StepReport {
     pub live_units: f64,
     /// False if the batch, the loss or the gradient was not finite: the step was refused and nothing has changed.
     pub finite: bool,
+}
+
+/// What may change about a learner while it learns.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// `learner.rate`: the constant rate. Memories, where there are any, start at it and go on from what they learnt.
+    pub base: f64,
+    /// `memory.rate`: the memories' own.
+    pub memory: f64,
+    /// `integrator.gain`, per 10 ms.
+    pub integrator: f64,
+}
+
+impl Rates {
+    /// Those that `config` names.
+    pub fn from_config(config: &Config) -> Self {
+        Rates { base: config.rate, memory: config.memory_rate, integrator: config.integrator_gain }
+    }
 }
 
 /// Units of the network's inputs and output.
@@ -241,6 +259,12 @@ impl JointLearner {
         }
     }
 
+    /// Other rates from the next step on.
+    pub fn set_rates(&mut self, rates: &Rates) {
+        self.optimiser.set_rates(rates.base, rates.memory);
+        self.gain = rates.integrator;
+    }
+
     /// Between tasks: keeps network, integrator and what the memories learnt; forgets the last gradient and all moments.
     pub fn new_task(&mut self) {
         self.optimiser.new_task();
@@ -258,6 +282,22 @@ impl JointLearner {
         self.network.params_mut().copy_from_slice(&self.saved.params);
         self.integrator = self.saved.integrator;
         self.optimiser.new_task();
+    }
+
+    /// Takes over the part of `other` that `what` names, as a new task begins with it; both must be of the same shape. The
+    /// network taken over is also the one that [`restore`](JointLearner::restore) goes back to. Does not allocate.
+    pub fn take(&mut self, other: &JointLearner, what: Reload) {
+        if what.networks() {
+            self.network.copy_from(&other.network);
+            self.integrator = other.integrator;
+            self.snapshot();
+        }
+        if what.memories() {
+            self.optimiser.copy_memories_from(&other.optimiser);
+        }
+        if what != Reload::None {
+            self.new_task();
+        }
     }
 
     /// Takes over `other`'s state; both must be of the same shape. Does not allocate.

@@ -134,6 +134,11 @@ impl<T: Real> Memory<T> {
         }
     }
 
+    /// Another learning rate of the memory's own; what it learnt stays.
+    pub fn set_learning_rate(&mut self, rate: f64) {
+        self.settings.rate = rate;
+    }
+
     /// Eq. (11): the learning rate for gradient `g`, which must lie in `[-clip, clip]`.
     pub fn rate(&self, g: T) -> T {
         self.centres.rate(g, &self.rates)

@@ -2,7 +2,8 @@
 //!
 //! Contract: constructors, [`checkpoint`] and `Debug` allocate and run at start-up or in housekeeping. Everything the
 //! pinned thread calls ([`ArmLearner::predict`], [`step`](ArmLearner::step), [`new_task`](ArmLearner::new_task),
-//! [`snapshot`](ArmLearner::snapshot), [`restore`](ArmLearner::restore), [`copy_from`](ArmLearner::copy_from),
+//! [`snapshot`](ArmLearner::snapshot), [`restore`](ArmLearner::restore), [`take`](ArmLearner::take), [`set_rates`](ArmLearner::set_rates),
+//! [`copy_from`](ArmLearner::copy_from),
 //! [`Batch`]) works in memory taken at construction: no allocation, no lock, no clock, no file, no panic. A step whose
 //! batch, loss or gradients are not finite is refused, reported, and changes nothing.
 //!
@@ -34,7 +35,7 @@ mod real;
 
 pub use arm::{ArmLearner, Batch, LearnError};
 pub use checkpoint::{Checkpoint, CheckpointError, Refusal, Reload};
-pub use joint::{JointLearner, StepReport};
+pub use joint::{JointLearner, Rates, StepReport};
 pub use memory::{MAX_RATE, MIN_RATE, Memory, MemoryOptimizer, MemorySettings, Signal, Spacing};
 pub use network::{Layer, Network, Workspace};
 pub use optimiser::{Base, Group, LearnerName, MetaGd, Update};

@@ -114,6 +114,14 @@ impl<T: Real> Group<T> {
         self.memory.as_mut()
     }
 
+    /// Other rates: `rate` is the constant one, which a memory's takes the place of; `memory` the memory's own.
+    pub fn set_rates(&mut self, rate: f64, memory: f64) {
+        self.rate = rate;
+        if let Some(own) = &mut self.memory {
+            own.set_learning_rate(memory);
+        }
+    }
+
     /// One step on `params` along `gradient`, both of the group's size. In the paper's order: clip; let the memory learn
     /// from this gradient and the one before; look up the rates; move.
     pub fn step(&mut self, params: &mut [T], gradient: &[T]) -> Update {
@@ -240,6 +248,20 @@ impl<T: Real> MetaGd<T> {
     /// Between tasks: keeps what the memories learnt; forgets the last gradient and all moments.
     pub fn new_task(&mut self) {
         self.groups_mut().for_each(Group::new_task);
+    }
+
+    /// [`Group::set_rates`] of every group.
+    pub fn set_rates(&mut self, rate: f64, memory: f64) {
+        self.groups_mut().for_each(|group| group.set_rates(rate, memory));
+    }
+
+    /// Takes over `other`'s memories; both must be of the same shape. Does not allocate.
+    pub fn copy_memories_from(&mut self, other: &MetaGd<T>) {
+        for (group, other) in self.groups_mut().zip(other.groups()) {
+            if let (Some(memory), Some(other)) = (group.memory_mut(), other.memory()) {
+                memory.copy_from(other);
+            }
+        }
     }
 
     /// Takes over `other`'s state; both must be of the same shape. Does not allocate.

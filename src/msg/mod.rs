@@ -10,6 +10,15 @@
 use arrayvec::{ArrayString, ArrayVec};
 use serde::{Deserialize, Serialize};
 
+pub mod diagnostics;
+pub mod lifecycle;
+pub mod log;
+pub mod parameters;
+pub mod services;
+
+pub use diagnostics::{DiagnosticArray, DiagnosticStatus, KeyValue};
+pub use log::Log;
+
 /// A type that stands for a ROS message. Several may stand for the same one: a view to read it by, a twin to write it.
 pub trait Message {
     /// Its name, as `sensor_msgs/msg/JointState`.
@@ -32,7 +41,6 @@ macro_rules! messages {
         $( impl $crate::msg::Message for $type { const TYPE: &'static str = $name; } )*
     };
 }
-#[allow(unused_imports)] // by the submodules to come
 pub(crate) use messages;
 
 messages! {

@@ -21,6 +21,31 @@ const COOL_DOWN: u32 = 50;
 /// A good network is kept at most this often, in batches.
 const SNAPSHOT_EVERY: u32 = 10;
 
+/// What may change about the gates while they work: the parameters `gate.*`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GateSettings {
+    /// `gate.enabled`.
+    pub enabled: bool,
+    /// `gate.ratio`.
+    pub ratio: f64,
+    /// `gate.offset`, Nm².
+    pub offset: f64,
+    /// `gate.restore`.
+    pub restore: f64,
+}
+
+impl GateSettings {
+    /// Those that `config` names.
+    pub fn from_config(config: &Config) -> Self {
+        GateSettings {
+            enabled: config.gate,
+            ratio: config.gate_ratio,
+            offset: config.gate_offset,
+            restore: config.gate_restore,
+        }
+    }
+}
+
 /// What a joint's newest score asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -47,33 +72,46 @@ struct JointGate {
 /// The arm's gates, one per joint.
 #[derive(Clone, Debug)]
 pub struct Gate {
-    enabled: bool,
-    ratio: f64,
-    offset: f64,
-    restore: f64,
+    settings: GateSettings,
     joints: [JointGate; MAX_JOINTS],
 }
 
 impl Gate {
     /// Gates that are all shut, unless the configuration switches them off.
     pub fn new(config: &Config) -> Self {
-        let mut joints = [JointGate { open: !config.gate, ..JointGate::default() }; MAX_JOINTS];
-        for (joint, gate) in joints.iter_mut().enumerate() {
+        let settings = GateSettings::from_config(config);
+        let mut gate = Gate { settings, joints: [JointGate::default(); MAX_JOINTS] };
+        gate.reset();
+        gate
+    }
+
+    /// As at the start: nothing scored, no network kept.
+    pub fn reset(&mut self) {
+        let open = !self.settings.enabled;
+        for (joint, gate) in self.joints.iter_mut().enumerate() {
             // Staggered, so that one batch copies at most a few networks.
-            gate.since_snapshot = joint as u32 % SNAPSHOT_EVERY;
+            let since_snapshot = joint as u32 % SNAPSHOT_EVERY;
+            *gate = JointGate { open, since_snapshot, ..JointGate::default() };
         }
-        Gate {
-            enabled: config.gate,
-            ratio: config.gate_ratio,
-            offset: config.gate_offset,
-            restore: config.gate_restore,
-            joints,
+    }
+
+    /// Other settings from the next score on. Switched off, the gates open at once; switched on, they stay as they are
+    /// until their next score.
+    pub fn set(&mut self, settings: &GateSettings) {
+        self.settings = *settings;
+        if !settings.enabled {
+            self.joints.iter_mut().for_each(|gate| gate.open = true);
         }
     }
 
     /// Whether the learner's prediction goes out.
     pub fn is_open(&self, joint: usize) -> bool {
         self.joints[joint].open
+    }
+
+    /// Whether the joint's running errors rest on any batch (since the last good network was put back, if it was).
+    pub fn is_scored(&self, joint: usize) -> bool {
+        self.joints[joint].scored
     }
 
     /// The running squared error of the learner, Nm².
@@ -91,7 +129,7 @@ impl Gate {
     /// A non-finite learner's error shuts the gate at once and asks for the good network, cool-down or not; a
     /// non-finite error of the rigid body (the data's fault, not the learner's) leaves everything as it is.
     pub fn update(&mut self, joint: usize, learner_mse: f64, rigid_body_mse: f64) -> Action {
-        let (ratio, offset, restore) = (self.ratio, self.offset, self.restore);
+        let GateSettings { enabled, ratio, offset, restore } = self.settings;
         let gate = &mut self.joints[joint];
         if !rigid_body_mse.is_finite() {
             return Action::Keep;
@@ -100,14 +138,14 @@ impl Gate {
         let running = |old: f64, new: f64| if gate.scored { old + NEWEST * (new - old) } else { new };
         gate.rigid_body = running(gate.rigid_body, rigid_body_mse);
         if broken {
-            if !self.enabled {
+            if !enabled {
                 return Action::Keep;
             }
             return gate.start_anew();
         }
         gate.learner = running(gate.learner, learner_mse);
         gate.scored = true;
-        if !self.enabled {
+        if !enabled {
             return Action::Keep;
         }
         gate.open = gate.learner <= ratio * gate.rigid_body + offset;
@@ -142,6 +180,23 @@ mod tests {
 
     fn gate() -> Gate {
         Gate::new(&Config::default())
+    }
+
+    #[test]
+    fn it_can_be_switched_off_and_on_and_forgets_when_told() {
+        let mut gate = gate();
+        let on = GateSettings::from_config(&Config::default());
+        gate.set(&GateSettings { enabled: false, ..on });
+        assert!(gate.is_open(0));
+        gate.set(&on);
+        assert!(gate.is_open(0), "until its next score");
+        gate.update(0, 100.0, 1.0);
+        assert!(!gate.is_open(0));
+        gate.set(&GateSettings { ratio: 1000.0, restore: 1000.0, ..on });
+        gate.update(0, 100.0, 1.0);
+        assert!(gate.is_open(0));
+        gate.reset();
+        assert!(!gate.is_open(0) && gate.learner_error()[0] == 0.0);
     }
 
     #[test]

@@ -53,15 +53,41 @@ pub enum LimitsError {
     },
 }
 
+/// What may change about the limits while they work: the parameters `limits.*`, but for the efforts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LimitSettings {
+    /// `limits.torque`, a fraction of the effort limit.
+    pub torque: f64,
+    /// `limits.rate`, Nm/s.
+    pub rate: f64,
+    /// `limits.timeout`, s.
+    pub timeout_s: f64,
+    /// `limits.decay`, s.
+    pub decay_s: f64,
+    /// `limits.ramp`, s.
+    pub ramp_s: f64,
+}
+
+impl LimitSettings {
+    /// Those that `config` names.
+    pub fn from_config(config: &Config) -> Self {
+        LimitSettings {
+            torque: config.limit_torque,
+            rate: config.limit_rate,
+            timeout_s: config.limit_timeout * 1e-3,
+            decay_s: config.limit_decay,
+            ramp_s: config.limit_ramp,
+        }
+    }
+}
+
 /// Finite, magnitude, rate, decay and ramp, with the state that they need.
 #[derive(Clone, Debug)]
 pub struct Limits {
     joints: usize,
+    settings: LimitSettings,
+    effort: PerJoint,
     magnitude: PerJoint,
-    rate: f64,
-    timeout_s: f64,
-    decay_s: f64,
-    ramp_s: f64,
     enabled: bool,
     last: PerJoint,
     last_stamp_ns: Option<i64>,
@@ -94,21 +120,20 @@ impl Limits {
         if given != 0 && given != joints {
             return Err(LimitsError::EffortCount { given, joints });
         }
-        let mut magnitude = [f64::INFINITY; MAX_JOINTS];
-        for (joint, magnitude) in magnitude.iter_mut().enumerate().take(joints) {
+        let mut efforts = [f64::INFINITY; MAX_JOINTS];
+        for (joint, known) in efforts.iter_mut().enumerate().take(joints) {
             let effort = config.limit_effort.get(joint).copied();
             let effort = effort.or_else(|| urdf_effort.get(joint).copied().filter(|&effort| effort > 0.0));
             if let Some(effort) = effort.filter(|effort| effort.is_finite()) {
-                *magnitude = config.limit_torque * effort;
+                *known = effort;
             }
         }
+        let settings = LimitSettings::from_config(config);
         Ok(Limits {
             joints,
-            magnitude,
-            rate: config.limit_rate,
-            timeout_s: config.limit_timeout * 1e-3,
-            decay_s: config.limit_decay,
-            ramp_s: config.limit_ramp,
+            settings,
+            magnitude: magnitudes(&efforts, settings.torque),
+            effort: efforts,
             enabled: true,
             last: [0.0; MAX_JOINTS],
             last_stamp_ns: None,
@@ -148,13 +173,20 @@ impl Limits {
         self.clipped
     }
 
-    /// Disabled, the torque goes to zero as fast as the rate allows and stays there; enabled again, it ramps in from
-    /// where it is by then.
+    /// Disabled, the torque goes to zero over `limits.ramp` and stays there; enabled again, it goes from where it is by then
+    /// to the wanted one in the same way.
     pub fn set_enabled(&mut self, enabled: bool) {
-        if enabled && !self.enabled {
+        if enabled != self.enabled {
             self.begin_ramp();
         }
         self.enabled = enabled;
+    }
+
+    /// Other settings from the next sample on. A torque beyond a magnitude that has become smaller goes there as fast as
+    /// the rate allows.
+    pub fn set(&mut self, settings: &LimitSettings) {
+        self.settings = *settings;
+        self.magnitude = magnitudes(&self.effort, settings.torque);
     }
 
     /// The torque that may go out for the one that is wanted, Nm, for a sample of this stamp.
@@ -168,24 +200,25 @@ impl Limits {
         let elapsed_s = self.last_stamp_ns.map_or(0.0, |last| (stamp_ns.saturating_sub(last)) as f64 * 1e-9);
         self.last_stamp_ns = Some(stamp_ns);
         self.decayed_s = None;
-        if elapsed_s > self.timeout_s {
+        let LimitSettings { timeout_s, decay_s, ramp_s, .. } = self.settings;
+        if elapsed_s > timeout_s {
             self.begin_ramp();
         }
-        let dt = elapsed_s.clamp(0.0, self.timeout_s.min(STEP_BOUND * self.spacing_s));
+        let dt = elapsed_s.clamp(0.0, timeout_s.min(STEP_BOUND * self.spacing_s));
         if dt > 0.0 {
             self.spacing_s += SPACING_SHARE * (dt - self.spacing_s);
         }
-        self.ramped_s = (self.ramped_s + dt).min(self.ramp_s);
-        let gain = if self.ramp_s > 0.0 { self.ramped_s / self.ramp_s } else { 1.0 };
+        self.ramped_s = (self.ramped_s + dt).min(ramp_s);
+        let gain = if ramp_s > 0.0 { self.ramped_s / ramp_s } else { 1.0 };
         for (joint, &wanted) in wanted.iter().enumerate().take(self.joints) {
             let (limit, last) = (self.magnitude[joint], self.last[joint]);
             let target = if wanted.is_finite() {
                 self.clipped += u64::from(wanted.abs() > limit);
-                let target = blend(self.held[joint], wanted.clamp(-limit, limit), gain);
-                if self.enabled { target } else { 0.0 }
+                let wanted = if self.enabled { wanted.clamp(-limit, limit) } else { 0.0 };
+                blend(self.held[joint], wanted, gain)
             } else {
                 self.non_finite += 1;
-                let step = limit / self.decay_s * dt;
+                let step = limit / decay_s * dt;
                 if step.is_finite() { last - last.clamp(-step, step) } else { 0.0 }
             };
             self.last[joint] = self.towards(joint, target, dt);
@@ -198,13 +231,14 @@ impl Limits {
     /// call of a silence). One call counts a fifth of `limits.decay` at most: a thread that was kept from running has
     /// held the torque meanwhile, and must not make up for it in one step. The next sample begins a ramp from what is left.
     pub fn decay(&mut self, dt_s: f64) -> PerJoint {
-        let dt = if dt_s.is_finite() { dt_s.clamp(0.0, DECAY_BOUND * self.decay_s) } else { 0.0 };
+        let decay_s = self.settings.decay_s;
+        let dt = if dt_s.is_finite() { dt_s.clamp(0.0, DECAY_BOUND * decay_s) } else { 0.0 };
         if self.decayed_s.is_none() {
             self.decay_from = self.last;
         }
         let decayed = self.decayed_s.unwrap_or(0.0) + dt;
         self.decayed_s = Some(decayed);
-        let left = (1.0 - decayed / self.decay_s).max(0.0);
+        let left = (1.0 - decayed / decay_s).max(0.0);
         for joint in 0..self.joints {
             self.last[joint] = self.towards(joint, left * self.decay_from[joint], dt);
         }
@@ -233,9 +267,14 @@ impl Limits {
     }
 
     fn towards(&self, joint: usize, target: f64, dt: f64) -> f64 {
-        let (last, step) = (self.last[joint], self.rate * dt);
+        let (last, step) = (self.last[joint], self.settings.rate * dt);
         if (target - last).abs() <= step { target } else { last + step.copysign(target - last) }
     }
+}
+
+/// What each joint is given at most: this fraction of its effort limit.
+fn magnitudes(effort: &PerJoint, torque: f64) -> PerJoint {
+    effort.map(|effort| if effort.is_finite() { torque * effort } else { f64::INFINITY })
 }
 
 /// `from + (to - from) * gain`, never outside of the two, whatever the rounding, and without overflow.
@@ -405,12 +444,35 @@ mod tests {
             limits.apply(ms * MS, &both(10.0));
         }
         limits.set_enabled(false);
-        for ms in 2000..2006 {
+        limits.set_enabled(false);
+        for ms in 2000..2500 {
+            limits.apply(ms * MS, &both(10.0));
+        }
+        assert!((limits.last()[0] - 5.0).abs() < 1e-9, "half the ramp: {:?}", limits.last());
+        for ms in 2500..3000 {
             limits.apply(ms * MS, &both(10.0));
         }
         assert!(limits.is_zero());
+        assert_eq!(limits.apply(3000 * MS, &both(10.0)), both(0.0));
         limits.set_enabled(true);
-        assert!((limits.apply(2006 * MS, &both(10.0))[0] - 0.01).abs() < 1e-9);
+        assert!((limits.apply(3001 * MS, &both(10.0))[0] - 0.01).abs() < 1e-9);
+    }
+
+    #[test]
+    fn other_settings_count_from_the_next_sample() {
+        let mut limits = limits(|c| c.limit_ramp = 0.0);
+        for ms in 0..100 {
+            limits.apply(ms * MS, &both(30.0));
+        }
+        assert_eq!(*limits.last(), both(30.0));
+        let settings = LimitSettings { torque: 0.2, rate: 1000.0, ..limits.settings };
+        limits.set(&settings);
+        assert_eq!(limits.magnitude()[..2], [20.0, 10.0]);
+        assert_eq!(limits.apply(100 * MS, &both(30.0)), both(29.0), "as fast as the new rate allows");
+        for ms in 101..200 {
+            limits.apply(ms * MS, &both(30.0));
+        }
+        assert_eq!(limits.last()[..2], [20.0, 10.0]);
     }
 
     #[test]

@@ -20,13 +20,14 @@ pub mod pipeline;
 pub mod probe;
 pub mod runtime;
 pub mod thread;
+pub mod tuning;
 
 pub use clock::{Clock, FakeClock, MonotonicClock, wall_ns};
-pub use gate::Gate;
+pub use gate::{Gate, GateSettings};
 pub use intake::{DropReason, Drops, Intake, IntakeError};
 
-pub use latency::{Hlog, LatencyError, LatencyLog, Stage, Summary, read_hlog};
-pub use limits::{Limits, LimitsError};
+pub use latency::{Hlog, LatencyError, LatencyLog, Stage, Summary, Window, read_hlog};
+pub use limits::{LimitSettings, Limits, LimitsError};
 pub use model::{Health, InverseDynamics, Model, ModelError};
 pub use pipeline::{BatchReport, Counters, Pipeline};
 
@@ -36,3 +37,4 @@ pub use runtime::{
     TelemetryReceiver, TorqueReceiver,
 };
 pub use thread::{CountingAllocator, Grants};
+pub use tuning::Tuning;

@@ -16,6 +16,7 @@ use std::time::Duration;
 use super::clock::{Clock, FakeClock};
 use super::limits::Limits;
 use super::model::{Health, Model};
+use super::tuning::Tuning;
 use crate::config::Config;
 use crate::sample::{MAX_JOINTS, Motion, PerJoint, Sample, Torque};
 
@@ -188,9 +189,11 @@ impl<M: Model, C: Clock> Pipeline<M, C> {
         report
     }
 
-    /// Whether to learn (true) or only to score the frozen model for the gate.
-    pub fn set_learning(&mut self, learning: bool) {
-        self.learning = learning;
+    /// Other settings, between samples. With learning off, the frozen model is only scored for the gate.
+    pub fn tune(&mut self, tuning: &Tuning) {
+        self.learning = tuning.learning;
+        self.limits.set(&tuning.limits);
+        self.model.tune(tuning);
     }
 
     /// Runs every path of the model once, and leaves it as it was; may allocate.
@@ -394,7 +397,7 @@ mod tests {
     #[test]
     fn with_learning_off_batches_are_scored_and_not_learnt() {
         let (mut pipeline, _) = pipeline(MS);
-        pipeline.set_learning(false);
+        pipeline.tune(&Tuning { learning: false, ..Tuning::from_config(&Config::default()) });
         batch(&mut pipeline);
         assert_eq!((pipeline.model().stepped.len(), pipeline.model().scored), (0, 7));
     }

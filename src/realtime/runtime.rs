@@ -29,12 +29,15 @@ use std::time::{Duration, Instant};
 use crossbeam::queue::ArrayQueue;
 
 use super::clock::{Clock, MonotonicClock};
+use super::limits::LimitSettings;
 use super::model::Model;
 use super::pipeline::{BatchReport, Counters, Pipeline};
 use super::thread::{
     Allocations, CountingAllocator, Grants, PageFaults, allocations, page_faults, prepare, tid,
 };
+use super::tuning::Tuning;
 use crate::config::Config;
+use crate::learn::Reload;
 use crate::sample::{Sample, Torque};
 
 /// Capacity of the telemetry ring: some seconds at 1 kHz.
@@ -114,13 +117,15 @@ pub enum Status {
 
 /// What may be asked of the pinned thread between two samples.
 pub enum Command<M: Model> {
-    /// Learn, or only predict.
-    SetLearning(bool),
-    /// Let torques out, or go to zero and stay there.
+    /// Other settings.
+    Tune(Tuning),
+    /// Let torques out, or go to zero over `limits.ramp` and stay there.
     SetEnabled(bool),
     /// A new task begins: [`Model::new_task`].
     NewTask,
-    /// Fill this and hand it back through [`CommandSender::take_snapshot`].
+    /// Take over this part of that state ([`Model::take`]), and hand it back through [`CommandSender::take_back`].
+    Take(Box<M::State>, Reload),
+    /// Fill this and hand it back through [`CommandSender::take_back`].
     Snapshot(Box<M::State>),
 }
 
@@ -134,8 +139,8 @@ struct Shared<M: Model> {
     torques: ArrayQueue<Torque>,
     telemetry: ArrayQueue<Telemetry>,
     commands: ArrayQueue<Command<M>>,
-    snapshots: ArrayQueue<Box<M::State>>,
-    snapshot_outstanding: AtomicBool,
+    states: ArrayQueue<Box<M::State>>,
+    state_outstanding: AtomicBool,
     pinned: OnceLock<Thread>,
     publisher: OnceLock<Thread>,
     stop: AtomicBool,
@@ -147,6 +152,8 @@ struct Shared<M: Model> {
     allocated: AtomicU64,
     freed: AtomicU64,
     non_finite: AtomicU64,
+    clipped: AtomicU64,
+    at_zero: AtomicBool,
 }
 
 impl<M: Model> Shared<M> {
@@ -165,6 +172,7 @@ impl<M: Model> Shared<M> {
     }
 
     fn hand_over(&self, torque: Torque) {
+        self.at_zero.store(torque.feedforward.iter().all(|&tau| tau == 0.0), Ordering::Relaxed);
         if self.torques.force_push(torque).is_some() {
             self.torques_overwritten.fetch_add(1, Ordering::Relaxed);
         }
@@ -303,27 +311,27 @@ impl<M: Model> CommandSender<M> {
     /// Queues a command; it is obeyed before the next sample.
     ///
     /// # Errors
-    /// Hands the command back when the queue is full, the thread has ended, or another snapshot is under way.
+    /// Hands the command back when the queue is full, the thread has ended, or another state is under way.
     pub fn send(&self, command: Command<M>) -> Result<(), Command<M>> {
         if self.shared.status() != Status::Running {
             return Err(command);
         }
-        let snapshot = matches!(command, Command::Snapshot(_));
-        if snapshot && self.shared.snapshot_outstanding.swap(true, Ordering::AcqRel) {
+        let with_state = matches!(command, Command::Snapshot(_) | Command::Take(..));
+        if with_state && self.shared.state_outstanding.swap(true, Ordering::AcqRel) {
             return Err(command);
         }
         let queued = self.shared.commands.push(command);
-        if queued.is_err() && snapshot {
-            self.shared.snapshot_outstanding.store(false, Ordering::Release);
+        if queued.is_err() && with_state {
+            self.shared.state_outstanding.store(false, Ordering::Release);
         }
         self.shared.wake_pinned();
         queued
     }
 
-    /// The snapshot that was asked for, once it is filled.
-    pub fn take_snapshot(&self) -> Option<Box<M::State>> {
-        let state = self.shared.snapshots.pop()?;
-        self.shared.snapshot_outstanding.store(false, Ordering::Release);
+    /// The state of a [`Command::Snapshot`], once it is filled, or of a [`Command::Take`], once it is taken over.
+    pub fn take_back(&self) -> Option<Box<M::State>> {
+        let state = self.shared.states.pop()?;
+        self.shared.state_outstanding.store(false, Ordering::Release);
         Some(state)
     }
 }
@@ -339,6 +347,8 @@ pub struct RunCounts {
     pub telemetry_lost: u64,
     /// Predicted torques that were not finite, per joint and sample.
     pub non_finite: u64,
+    /// Predicted torques that the limits cut, per joint and sample.
+    pub clipped: u64,
     /// The pinned thread's allocations and frees; `None` unless [`CountingAllocator`] is installed.
     pub allocations: Option<Allocations>,
     /// The pinned thread's page faults; `None` if the kernel does not tell.
@@ -377,8 +387,8 @@ impl<M: Model + 'static> Runtime<M> {
             torques: ArrayQueue::new(config.ring),
             telemetry: ArrayQueue::new(TELEMETRY),
             commands: ArrayQueue::new(COMMANDS),
-            snapshots: ArrayQueue::new(1),
-            snapshot_outstanding: AtomicBool::new(false),
+            states: ArrayQueue::new(1),
+            state_outstanding: AtomicBool::new(false),
             pinned: OnceLock::new(),
             publisher: OnceLock::new(),
             stop: AtomicBool::new(false),
@@ -390,6 +400,8 @@ impl<M: Model + 'static> Runtime<M> {
             allocated: AtomicU64::new(0),
             freed: AtomicU64::new(0),
             non_finite: AtomicU64::new(0),
+            clipped: AtomicU64::new(0),
+            at_zero: AtomicBool::new(true),
         });
         hook_panics();
         let (ready, is_ready) = mpsc::channel();
@@ -444,6 +456,11 @@ impl<M: Model + 'static> Runtime<M> {
         self.shared.status()
     }
 
+    /// Whether the last torque handed over was zero for every joint, or there was none.
+    pub fn is_at_zero(&self) -> bool {
+        self.shared.at_zero.load(Ordering::Relaxed)
+    }
+
     /// What was counted so far; reads the kernel's file on the thread, so call it from housekeeping.
     pub fn counts(&self) -> RunCounts {
         self.counts_with(page_faults(self.shared.tid.load(Ordering::Acquire)))
@@ -456,6 +473,7 @@ impl<M: Model + 'static> Runtime<M> {
             torques_overwritten: load(&self.shared.torques_overwritten),
             telemetry_lost: load(&self.shared.telemetry_lost),
             non_finite: load(&self.shared.non_finite),
+            clipped: load(&self.shared.clipped),
             allocations: CountingAllocator::is_installed().then(|| Allocations {
                 allocated: load(&self.shared.allocated),
                 freed: load(&self.shared.freed),
@@ -547,12 +565,13 @@ fn pinned_thread<M: Model>(
         shared.end(Status::Stopped);
         return (Ok(pipeline), None);
     }
+    let limits = LimitSettings::from_config(config);
     let mut pinned = Pinned {
         shared,
         clock: MonotonicClock::new(),
         spin: Duration::from_nanos((config.wait_spin * 1e3) as u64),
-        timeout_ns: (config.limit_timeout * 1e6) as i64,
-        stop_within_ns: (config.limit_decay * 1e9) as i64 + STOP_MARGIN_NS,
+        timeout_ns: timeout_ns(&limits),
+        stop_within_ns: stop_within_ns(&limits),
         baseline: allocations(),
         last: Torque::default(),
         decayed_until_ns: None,
@@ -577,6 +596,14 @@ fn pinned_thread<M: Model>(
             (Err(format!("{} ({place})", message_of(panic.as_ref()))), page_faults(tid()))
         }
     }
+}
+
+fn timeout_ns(limits: &LimitSettings) -> i64 {
+    (limits.timeout_s * 1e9) as i64
+}
+
+fn stop_within_ns(limits: &LimitSettings) -> i64 {
+    (limits.decay_s * 1e9) as i64 + STOP_MARGIN_NS
 }
 
 struct Pinned<'a, M: Model> {
@@ -652,19 +679,32 @@ impl<M: Model> Pinned<'_, M> {
         self.shared.allocated.store(allocated, Ordering::Relaxed);
         self.shared.freed.store(freed, Ordering::Relaxed);
         self.shared.non_finite.store(self.pipeline.limits().non_finite(), Ordering::Relaxed);
+        self.shared.clipped.store(self.pipeline.limits().clipped(), Ordering::Relaxed);
     }
 
     fn obey(&mut self, command: Command<M>) {
         match command {
-            Command::SetLearning(learning) => self.pipeline.set_learning(learning),
+            Command::Tune(tuning) => {
+                self.timeout_ns = timeout_ns(&tuning.limits);
+                self.stop_within_ns = stop_within_ns(&tuning.limits);
+                self.pipeline.tune(&tuning);
+            }
             Command::SetEnabled(enabled) => self.pipeline.limits_mut().set_enabled(enabled),
             Command::NewTask => self.pipeline.model_mut().new_task(),
             Command::Snapshot(mut state) => {
                 self.pipeline.model().snapshot(&mut state);
-                // One is under way at most, and the ring has room for it: nothing is dropped (freed) here.
-                let _ = self.shared.snapshots.push(state);
+                self.hand_back(state);
+            }
+            Command::Take(state, what) => {
+                self.pipeline.model_mut().take(&state, what);
+                self.hand_back(state);
             }
         }
+    }
+
+    /// One state is under way at most, and the ring has room for it: nothing is dropped (freed) here.
+    fn hand_back(&self, state: Box<M::State>) {
+        let _ = self.shared.states.push(state);
     }
 
     /// With no sample at hand: sends a decaying torque if the input is dead (or the thread is stopping), and says how long

@@ -13,33 +13,43 @@
 
 use std::fmt;
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::msg::{Message, Service};
+use crate::realtime::wall_ns;
 
+pub mod arguments;
 #[cfg(feature = "dds")]
 pub mod dds;
+pub mod diagnostics;
 pub mod domain;
+pub mod environment;
+pub mod lifecycle;
 pub mod names;
+pub mod parameter_server;
 pub mod params;
 #[cfg(feature = "rcl")]
 pub mod rcl;
+pub mod rosout;
+pub mod statistics;
+pub mod time;
 
 #[cfg(not(any(feature = "dds", feature = "rcl")))]
 compile_error!(
     "metagd needs one of the features `dds` (no ROS installation needed) and `rcl` (in a sourced ROS 2)"
 );
 
+use domain::MAX_DOMAIN;
 pub use domain::free_domain;
-use domain::{MAX_DOMAIN, domain_id};
-pub use names::{NameError, Remapping};
+pub use names::{NameError, Remapping, Scope};
 
 #[cfg(all(feature = "dds", not(feature = "rcl")))]
 use dds::DdsConnection as Opened;
@@ -91,10 +101,6 @@ impl Arrival {
     }
 }
 
-fn wall_ns() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
-}
-
 /// Which networks to speak on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Network {
@@ -103,6 +109,18 @@ pub enum Network {
     All,
     /// Loopback alone: nothing is sent to or announced on any other interface. Works where `lo` has no multicast.
     Loopback,
+}
+
+/// Which rmw's peers may call our services: the two differ in how a request's number travels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceMapping {
+    /// Both, at the price of twice the endpoints.
+    #[default]
+    Both,
+    /// As `rmw_fastrtps_cpp` does.
+    FastDds,
+    /// As `rmw_cyclonedds_cpp` does.
+    CycloneDds,
 }
 
 /// Who we are in the ROS graph.
@@ -118,6 +136,10 @@ pub struct NodeOptions {
     pub remappings: Vec<Remapping>,
     /// Which networks to speak on.
     pub network: Network,
+    /// Hosts to announce ourselves to where multicast does not reach them.
+    pub static_peers: Vec<Ipv4Addr>,
+    /// How services travel.
+    pub service_mapping: ServiceMapping,
 }
 
 impl NodeOptions {
@@ -129,6 +151,8 @@ impl NodeOptions {
             domain_id: None,
             remappings: Vec::new(),
             network: Network::All,
+            static_peers: Vec::new(),
+            service_mapping: ServiceMapping::Both,
         }
     }
 }
@@ -172,6 +196,15 @@ impl Qos {
     /// ROS 2's default: reliable, volatile, 10 deep.
     pub const DEFAULT: Qos =
         Qos { reliability: Reliability::Reliable, durability: Durability::Volatile, depth: 10 };
+    /// For `/clock`: only the newest counts.
+    pub const CLOCK: Qos =
+        Qos { reliability: Reliability::BestEffort, durability: Durability::Volatile, depth: 1 };
+    /// For `/parameter_events`, as rcl has it: reliable, and a thousand deep.
+    pub const PARAMETER_EVENTS: Qos =
+        Qos { reliability: Reliability::Reliable, durability: Durability::Volatile, depth: 1000 };
+    /// For `/rosout`, as rcl has it: late subscribers get the last thousand lines.
+    pub const ROSOUT: Qos =
+        Qos { reliability: Reliability::Reliable, durability: Durability::TransientLocal, depth: 1000 };
     /// For what is said once and holds: reliable, and late subscribers get the last message.
     pub const LATCHED: Qos =
         Qos { reliability: Reliability::Reliable, durability: Durability::TransientLocal, depth: 1 };
@@ -345,14 +378,12 @@ pub enum RosError {
     /// A message type's name is not `package/msg/Type`.
     #[error("`{0}` is not a type's name; write it as package/msg/Type, e.g. sensor_msgs/msg/JointState")]
     TypeName(String),
-    /// The domain is out of range or not a number.
-    #[error("{origin} = `{value}` is not a DDS domain; it must be a whole number from 0 to {MAX_DOMAIN}")]
-    Domain {
-        /// Who gave it: `ROS_DOMAIN_ID`, or the node's options.
-        origin: &'static str,
-        /// As given.
-        value: String,
-    },
+    /// The options' domain is out of range.
+    #[error("the node's domain = {0} is not a DDS domain; it must be from 0 to {MAX_DOMAIN}")]
+    Domain(u16),
+    /// A variable of the environment has no such value.
+    #[error(transparent)]
+    Environment(#[from] environment::EnvironmentError),
     /// No unused domain was found.
     #[error("every DDS domain from 1 to 101 is in use on this host; stop what speaks there")]
     NoFreeDomain,

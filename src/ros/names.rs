@@ -13,6 +13,43 @@ pub struct Remapping {
     pub from: String,
     /// The name to use instead.
     pub to: String,
+    /// The name of the node that this is for; `None`: every one.
+    pub node: Option<String>,
+    /// What kind of names it is for.
+    pub scope: Scope,
+    /// Whether it stood in a `--ros-args` section, where an rcl that reads the command line finds it itself.
+    pub ros_args: bool,
+}
+
+/// What kind of names a [`Remapping`] is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// Topics and services.
+    #[default]
+    Both,
+    /// Topics alone (`rostopic://`).
+    Topics,
+    /// Services alone (`rosservice://`).
+    Services,
+}
+
+impl Remapping {
+    /// A remapping for every node, of topics and services, from outside a `--ros-args` section.
+    pub fn new(from: &str, to: &str) -> Self {
+        Remapping { from: from.into(), to: to.into(), node: None, scope: Scope::Both, ros_args: false }
+    }
+
+    /// Whether both its names are names.
+    ///
+    /// # Errors
+    /// [`NameError`], of the first that is not.
+    pub fn check(&self) -> Result<(), NameError> {
+        let kind = if self.scope == Scope::Services { &SERVICE } else { &TOPIC };
+        let any = NodeOptions::new("node");
+        expand_as(kind, &self.from, &any)?;
+        expand_as(kind, &self.to, &any)?;
+        Ok(())
+    }
 }
 
 /// A name that breaks a rule, and which.
@@ -29,7 +66,25 @@ pub struct NameError {
 
 const MAX_NODE_NAME: usize = 255;
 const MAX_NAMESPACE: usize = 245;
-const MAX_TOPIC: usize = 248;
+
+/// What is named, and how long its full name may be.
+struct Kind {
+    name: &'static str,
+    scope: Scope,
+    max: usize,
+    too_long: &'static str,
+}
+
+const TOPIC: Kind =
+    Kind { name: "topic name", scope: Scope::Topics, max: 247, too_long: "it is longer than 247 characters" };
+
+/// In DDS a service is two topics, `rq<name>Request` and `rr<name>Reply`, of at most 255 characters.
+const SERVICE: Kind = Kind {
+    name: "service name",
+    scope: Scope::Services,
+    max: 246,
+    too_long: "it is longer than 246 characters",
+};
 
 fn broken(name: &str, kind: &'static str, rule: &'static str) -> NameError {
     NameError { name: name.to_string(), kind, rule }
@@ -91,8 +146,11 @@ pub fn node(options: &NodeOptions) -> Result<String, NameError> {
 /// # Errors
 /// [`NameError`].
 pub fn expand(topic: &str, options: &NodeOptions) -> Result<String, NameError> {
-    let kind = "topic name";
-    let fail = |rule| broken(topic, kind, rule);
+    expand_as(&TOPIC, topic, options)
+}
+
+fn expand_as(kind: &Kind, topic: &str, options: &NodeOptions) -> Result<String, NameError> {
+    let fail = |rule| broken(topic, kind.name, rule);
     let namespace = namespace(&options.namespace)?;
     let node = node(options)?;
     if topic.is_empty() {
@@ -121,21 +179,35 @@ pub fn expand(topic: &str, options: &NodeOptions) -> Result<String, NameError> {
     for token in full[1..].split('/') {
         check_token(token).map_err(fail)?;
     }
-    if full.len() > MAX_TOPIC {
-        return Err(fail("it is longer than 248 characters"));
+    if full.len() > kind.max {
+        return Err(fail(kind.too_long));
     }
     Ok(full)
 }
 
-/// [`expand`], then the first remapping whose expanded `from` is this name, expanded in turn.
+/// [`expand`], then the first remapping for this node whose expanded `from` is this name, expanded in turn.
 ///
 /// # Errors
-/// [`NameError`], of the topic or of a remapping.
+/// [`NameError`], of the topic or of its replacement.
 pub fn resolve(topic: &str, options: &NodeOptions) -> Result<String, NameError> {
-    let full = expand(topic, options)?;
+    resolve_as(&TOPIC, topic, options)
+}
+
+/// As [`resolve`], for a service.
+///
+/// # Errors
+/// [`NameError`], of the service or of its replacement.
+pub fn resolve_service(service: &str, options: &NodeOptions) -> Result<String, NameError> {
+    resolve_as(&SERVICE, service, options)
+}
+
+fn resolve_as(kind: &Kind, name: &str, options: &NodeOptions) -> Result<String, NameError> {
+    let full = expand_as(kind, name, options)?;
     for remapping in &options.remappings {
-        if expand(&remapping.from, options)? == full {
-            return expand(&remapping.to, options);
+        let meant = remapping.node.as_ref().is_none_or(|node| *node == options.name)
+            && (remapping.scope == Scope::Both || remapping.scope == kind.scope);
+        if meant && expand_as(kind, &remapping.from, options).is_ok_and(|from| from == full) {
+            return expand_as(kind, &remapping.to, options);
         }
     }
     Ok(full)
@@ -194,7 +266,7 @@ mod tests {
     #[test]
     fn the_first_matching_remapping_counts_once() {
         let mut arm = arm();
-        let map = |from: &str, to: &str| Remapping { from: from.into(), to: to.into() };
+        let map = Remapping::new;
         arm.remappings = vec![
             map("other", "/never"),
             map("/cell/left/joint_states", "/robot/joint_states"),
@@ -205,6 +277,32 @@ mod tests {
         assert_eq!(resolve("joint_states", &arm).unwrap(), "/robot/joint_states");
         assert_eq!(resolve("~/feedforward", &arm).unwrap(), "/cell/left/effort");
         assert_eq!(resolve("~/commands", &arm).unwrap(), "/cell/left/metagd/commands");
+    }
+
+    #[test]
+    fn remappings_for_others_are_passed_over() {
+        let mut arm = arm();
+        let map = Remapping::new;
+        arm.remappings = vec![
+            Remapping { node: Some("other".into()), ..map("x", "/other") },
+            Remapping { scope: Scope::Services, ..map("x", "/service") },
+            Remapping { scope: Scope::Topics, ..map("x", "/topic") },
+            Remapping { node: Some("metagd".into()), ..map("y", "~/mine") },
+        ];
+        assert_eq!(resolve("x", &arm).unwrap(), "/topic");
+        assert_eq!(resolve_service("x", &arm).unwrap(), "/service");
+        assert_eq!(resolve_service("y", &arm).unwrap(), "/cell/left/metagd/mine");
+        assert_eq!(resolve("y", &arm), resolve_service("y", &arm));
+    }
+
+    #[test]
+    fn names_fit_what_dds_takes() {
+        let bare = NodeOptions::new("metagd");
+        let name = |len: usize| format!("/{}", "a".repeat(len - 1));
+        assert!(resolve(&name(247), &bare).is_ok() && resolve(&name(248), &bare).is_err());
+        assert!(resolve_service(&name(246), &bare).is_ok());
+        let error = resolve_service(&name(247), &bare).unwrap_err().to_string();
+        assert!(error.contains("service name") && error.contains("246"), "{error}");
     }
 
     proptest! {

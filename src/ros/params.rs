@@ -58,7 +58,7 @@ pub enum ParamsError {
         expected: &'static str,
     },
     /// An override is not `name:=value`.
-    #[error("`{0}` is not an override; write it as name:=value")]
+    #[error("`{0}` is not a parameter; write it as name:=value")]
     Override(String),
     /// No such parameter, or not such a value of it.
     #[error("{origin}: {source}")]
@@ -77,6 +77,8 @@ pub enum Origin {
     File(PathBuf, u64),
     /// By an override on the command line.
     Override(String),
+    /// By several together.
+    All,
 }
 
 impl fmt::Display for Origin {
@@ -85,41 +87,49 @@ impl fmt::Display for Origin {
             Origin::File(path, 0) => write!(f, "{}", path.display()),
             Origin::File(path, line) => write!(f, "{}:{line}", path.display()),
             Origin::Override(text) => write!(f, "-p {text}"),
+            Origin::All => write!(f, "the parameters"),
         }
     }
 }
 
-/// The configuration of `node` (fully qualified): the preset's defaults, then the files', then the overrides'
-/// (`name:=value`) parameters, then `values` that came in another way.
+/// Where parameters come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Source {
+    /// A parameter file.
+    File(PathBuf),
+    /// `[node:]name:=value`, the value in YAML.
+    Override(String),
+    /// A value that came in another way.
+    Value(&'static str, Value),
+}
+
+/// The configuration of `node` (fully qualified): the preset's defaults, then what the sources give, the later over the
+/// earlier.
 ///
 /// # Errors
 /// [`ParamsError`]; unknown, mistyped and out-of-range parameters are named with the place where they were given.
-pub fn config(
-    files: &[PathBuf],
-    overrides: &[String],
-    values: &[(&str, Value)],
-    node: &str,
-) -> Result<Config, ParamsError> {
+pub fn config(sources: &[Source], node: &str) -> Result<Config, ParamsError> {
     let mut given = Vec::new();
-    for file in files {
-        given.extend(read_located(file, node)?);
-    }
-    for text in overrides {
-        let (name, value) = parse_override(text)?;
-        given.push((name, value, Origin::Override(text.clone())));
-    }
-    for (name, value) in values {
-        given.push((name.to_string(), value.clone(), Origin::Override(format!("{name}:={value}"))));
+    for source in sources {
+        match source {
+            Source::File(file) => given.extend(read_located(file, node)?),
+            Source::Override(text) => {
+                let Override { node: of, name, value } = parse_override(text)?;
+                if of.is_none_or(|of| matches(&of, node)) {
+                    given.push((name, value, Origin::Override(text.clone())));
+                }
+            }
+            Source::Value(name, value) => {
+                given.push((name.to_string(), value.clone(), Origin::Override(format!("{name}:={value}"))));
+            }
+        }
     }
     let mut values = BTreeMap::new();
     for (name, value, origin) in given {
         let value = config::check(&name, value).map_err(|source| ParamsError::Config { origin, source })?;
         values.insert(name, value);
     }
-    Config::new(&values).map_err(|source| ParamsError::Config {
-        origin: Origin::File(files.last().cloned().unwrap_or_default(), 0),
-        source,
-    })
+    Config::new(&values).map_err(|source| ParamsError::Config { origin: Origin::All, source })
 }
 
 /// The parameters that a file gives the node of this fully qualified name, unchecked; none where it names other nodes
@@ -139,19 +149,33 @@ pub fn read_str(text: &str, path: &Path, node: &str) -> Result<BTreeMap<String, 
     Ok(parse(text, path, node)?.into_iter().map(|(name, value, _)| (name, value)).collect())
 }
 
-/// One `name:=value` as `-p` takes it, the value in YAML: `deadline:=5`, `joints:=[a1, a2]`.
+/// One parameter as `-p` takes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Override {
+    /// The node that it is for, by its name in the root namespace; `None`: every one.
+    pub node: Option<String>,
+    /// The parameter.
+    pub name: String,
+    /// Its value.
+    pub value: Value,
+}
+
+/// `[node:]name:=value`, the value in YAML: `deadline:=5`, `metagd:joints:=[a1, a2]`.
 ///
 /// # Errors
 /// [`ParamsError`].
-pub fn parse_override(text: &str) -> Result<(String, Value), ParamsError> {
+pub fn parse_override(text: &str) -> Result<Override, ParamsError> {
     let (name, value) = text.split_once(":=").ok_or_else(|| ParamsError::Override(text.to_string()))?;
     let origin = |_| Origin::Override(text.to_string());
     let node = yaml(value).map_err(|(_, reason)| ParamsError::Yaml { origin: origin(0), reason })?;
-    let name = name.trim();
-    if name.is_empty() {
+    let (of, name) = match name.trim().split_once(':') {
+        Some((of, name)) => (Some(of.to_string()), name),
+        None => (None, name.trim()),
+    };
+    if name.is_empty() || of.as_ref().is_some_and(String::is_empty) {
         return Err(ParamsError::Override(text.to_string()));
     }
-    Ok((name.to_string(), typed(name, node, &origin)?))
+    Ok(Override { node: of, name: name.to_string(), value: typed(name, node, &origin)? })
 }
 
 type Located = Vec<(String, Value, Origin)>;
@@ -488,7 +512,7 @@ mod tests {
     fn scalars_and_arrays_have_the_types_that_ros_gives_them() {
         let values = read(&below_all(
             "truth: true\nwhole: -3\nhex: 0x10\nreal: 1.0\nsmall: 1e-3\nnan: .nan\ninf: -.inf\nword: lwr\n\
-             quoted: '5'\nnone: []\nints: [1, 2]\nmixed: [1, 2.5]\nwords: [a, '1']\nlearner:\n  \
+             agreed: yes\noff: Off\nsaid: 'yes'\nquoted: '5'\nnone: []\nints: [1, 2]\nmixed: [1, 2.5]\nwords: [a, '1']\nlearner:\n  \
              scale: {torque: 5}\n  name: gd\ndotted.key: 1",
         ))
         .unwrap();
@@ -500,6 +524,9 @@ mod tests {
             ("small", Value::Float(1e-3)),
             ("inf", Value::Float(f64::NEG_INFINITY)),
             ("word", Value::Text("lwr".into())),
+            ("agreed", Value::Bool(true)),
+            ("off", Value::Bool(false)),
+            ("said", Value::Text("yes".into())),
             ("quoted", Value::Text("5".into())),
             ("none", Value::Texts(vec![])),
             ("ints", Value::Ints(vec![1, 2])),
@@ -553,13 +580,30 @@ mod tests {
 
     #[test]
     fn overrides_are_parsed_as_yaml() {
-        let parsed = |text| parse_override(text).unwrap();
+        let parsed = |text| {
+            let Override { node, name, value } = parse_override(text).unwrap();
+            assert_eq!(node, None);
+            (name, value)
+        };
+        let of = parse_override("metagd:learner.rate:=5").unwrap();
+        assert_eq!((of.node.as_deref(), of.name.as_str()), (Some("metagd"), "learner.rate"));
         assert_eq!(parsed("deadline:=5"), ("deadline".into(), Value::Int(5)));
         assert_eq!(parsed("learner.name:=gd"), ("learner.name".into(), Value::Text("gd".into())));
         assert_eq!(parsed("joints:=[a, b]").1, Value::Texts(vec!["a".into(), "b".into()]));
         assert_eq!(parsed("urdf:=''").1, Value::Text(String::new()));
         assert_eq!(parsed("x:=a:=b").1, Value::Text("a:=b".into()));
-        for bad in ["deadline", "deadline=5", ":=5", "x:=", "x:=[1, a]", "x:={a: 1}", "x:=[", "x:=a: b: c"] {
+        for bad in [
+            "deadline",
+            "deadline=5",
+            ":=5",
+            ":x:=5",
+            "a::=5",
+            "x:=",
+            "x:=[1, a]",
+            "x:={a: 1}",
+            "x:=[",
+            "x:=a: b: c",
+        ] {
             let error = parse_override(bad).unwrap_err().to_string();
             assert!(error.contains(bad), "{bad}: {error}");
         }
@@ -574,18 +618,33 @@ mod tests {
             path
         };
         let first = file("a.yaml", "/**: {ros__parameters: {preset: paper, deadline: 4, batch_typo: 1}}");
-        let error = config(std::slice::from_ref(&first), &[], &[], NODE).unwrap_err().to_string();
+        let error = config(&[Source::File(first)], NODE).unwrap_err().to_string();
         assert!(error.contains("a.yaml:1") && error.contains("batch_typo"), "{error}");
 
         let first = file("a.yaml", "/**: {ros__parameters: {preset: paper, deadline: 4, joints: []}}");
         let second = file("b.yaml", "/**:\n  ros__parameters:\n    deadline: 6\n    ring: 16\n");
-        let files = [first, second];
-        let made = config(&files, &["ring:=32".into()], &[], NODE).unwrap();
+        let over = |text: &str| Source::Override(text.into());
+        let files = [Source::File(first), Source::File(second)];
+        let with = |more: &[Source]| config(&[&files[..], more].concat(), NODE);
+        let made = with(&[over("ring:=32")]).unwrap();
         assert_eq!((made.preset.as_str(), made.deadline, made.ring), ("paper", 6.0, 32));
         assert!(!made.residual);
+        assert_eq!(with(&[over("ring:=32"), over("ring:=64")]).unwrap().ring, 64);
+        assert_eq!(with(&[over("ring:=32"), files[1].clone()]).unwrap().ring, 16);
 
-        let error = config(&files, &["ring:=1".into()], &[], NODE).unwrap_err().to_string();
+        let error = with(&[over("ring:=1")]).unwrap_err().to_string();
         assert!(error.contains("-p ring:=1") && error.contains("2 to 65536"), "{error}");
+    }
+
+    #[test]
+    fn an_override_for_another_node_is_passed_over() {
+        let over = |text: &str| [Source::Override(text.into())];
+        assert_eq!(config(&over("metagd:ring:=32"), "/metagd").unwrap().ring, 32);
+        for other in ["metagd", "/cell/arm", "/"] {
+            let made = config(&over("arm:no.such.parameter:=32"), other).unwrap();
+            assert_eq!(made, config(&[], other).unwrap(), "{other}");
+        }
+        assert!(config(&over("arm:no.such.parameter:=32"), "/arm").is_err());
     }
 
     #[test]

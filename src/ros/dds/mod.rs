@@ -21,45 +21,54 @@
 //!   filter.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::collections::{HashSet, VecDeque};
+use std::future::{poll_fn, ready};
 use std::net::Ipv4Addr;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::task::Poll;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 use futures::executor::LocalPool;
 use futures::future::LocalBoxFuture;
-use futures::stream::FuturesUnordered;
+use futures::stream::{FuturesUnordered, select_all};
 use futures::task::LocalSpawnExt;
 use futures::{FutureExt, StreamExt, select};
 use ros2_client::dds as ros2;
 use ros2_client::qos::{History, WhenFull};
-use ros2_client::service::Server;
-use ros2_client::{
-    Gid, MessageInfo, MessageTypeName, Name, NodeName, QosProfile, ServiceMapping, ServiceTypeName,
-};
+use ros2_client::service::{RmwRequestId, Server};
+use ros2_client::{Gid, MessageInfo, MessageTypeName, Name, NodeName, QosProfile, ServiceTypeName};
 use rustdds::bytes::Bytes;
 use rustdds::no_key::SerializerAdapter;
 use rustdds::policy::ResourceLimits;
 use rustdds::{
     CDRSerializerAdapter, DomainParticipant, DomainParticipantBuilder, DomainParticipantStatusEvent, GUID,
-    QosPolicies, QosPolicyBuilder, StatusEvented, Topic, TopicKind,
+    QosPolicies, QosPolicyBuilder, RTPSEntity, StatusEvented, Topic, TopicKind,
 };
 use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::domain::MAX_DOMAIN;
 use super::{
     Arrival, Callback, Clock, Connection, Durability, Handler, Network, NodeOptions, Publish, Publisher, Qos,
-    Reliability, Reply, RosError, Stop, Subscription, cdr_payload, domain_id, failed, names, type_words,
+    Reliability, Remapping, Reply, RosError, ServiceMapping, Stop, Subscription, cdr_payload, environment,
+    failed, names, type_words,
 };
 use crate::msg::{Message, Service};
 
+mod peers;
+
+use peers::{Ear, Peers};
+
 /// So many samples of one topic in a row, then it is the others' turn.
 const SAMPLES_PER_TURN: u32 = 16;
+
+/// How long an answer waits for its reader to be known.
+const REACH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// So many requests of one service wait for their answers; more stay in the middleware until one is answered.
 const PENDING_REPLIES: usize = 16;
@@ -84,15 +93,17 @@ pub struct DdsConnection {
     options: NodeOptions,
     node_name: String,
     clock: Clock,
-    mapping: ServiceMapping,
+    mappings: &'static [ros2_client::ServiceMapping],
     tasks: Vec<Task>,
     endpoints: Vec<(GUID, String)>,
     node: ros2::Node,
     context: Arc<ros2::Context>,
+    /// The last to go, so that the peers hear that we leave.
+    peers: Option<Peers>,
 }
 
 /// Makes the task that receives one topic or answers one service, once on the thread where it stays.
-type Task = Box<dyn FnOnce(Stop) -> LocalBoxFuture<'static, ()> + Send>;
+type Task = Box<dyn FnOnce(Stop, Rc<Reach>) -> LocalBoxFuture<'static, ()> + Send>;
 
 impl DdsConnection {
     /// Joins the domain and announces the node.
@@ -102,11 +113,12 @@ impl DdsConnection {
     pub fn open(options: &NodeOptions, clock: Clock) -> Result<Self, RosError> {
         let node_name = names::node(options)?;
         let namespace = names::namespace(&options.namespace)?;
-        for remapping in &options.remappings {
-            names::expand(&remapping.from, options)?;
-            names::expand(&remapping.to, options)?;
-        }
-        let domain = domain_id(options.domain_id, std::env::var("ROS_DOMAIN_ID").ok().as_deref())?;
+        options.remappings.iter().try_for_each(Remapping::check)?;
+        let domain = match options.domain_id {
+            Some(domain) if domain > MAX_DOMAIN => return Err(RosError::Domain(domain)),
+            Some(domain) => domain,
+            None => environment::domain_id()?,
+        };
         let failed = |reason: String| RosError::Middleware {
             what: format!("join DDS domain {domain} as {node_name}"),
             reason,
@@ -116,22 +128,38 @@ impl DdsConnection {
         if options.network == Network::Loopback {
             participant = participant.with_only_networks([Ipv4Addr::LOCALHOST]);
         }
+        let no_peers = |e: std::io::Error| RosError::Middleware {
+            what: format!("announce ourselves to {:?}, the static peers", options.static_peers),
+            reason: format!(
+                "{e} (one of the first discovery ports of domain {domain} must be free for that)"
+            ),
+        };
+        let ear =
+            (!options.static_peers.is_empty()).then(|| Ear::open(domain)).transpose().map_err(no_peers)?;
         let participant = participant.build().map_err(|e| failed(e.to_string()))?;
+        let mut prefix = [0; 12];
+        prefix.copy_from_slice(&participant.guid().to_bytes()[..12]);
+        let peers = ear.map(|ear| Peers::start(ear, domain, prefix, &options.static_peers));
+        let peers = peers.transpose().map_err(no_peers)?;
         let context =
             ros2::Context::from_domain_participant(participant).map_err(|e| failed(e.to_string()))?;
         let name = NodeName::new(&namespace, &options.name).map_err(|e| failed(e.to_string()))?;
         let node = context
-            .new_node(name, ros2_client::NodeOptions::new().start_parameter_services(false))
+            .new_node(
+                name,
+                ros2_client::NodeOptions::new().enable_rosout(false).start_parameter_services(false),
+            )
             .map_err(|e| failed(e.to_string()))?;
         Ok(DdsConnection {
             options: options.clone(),
             node_name,
             clock,
-            mapping: ServiceMapping::Enhanced,
+            mappings: mappings(options.service_mapping),
             tasks: Vec::new(),
             endpoints: Vec::new(),
             node,
             context: Arc::new(context),
+            peers,
         })
     }
 
@@ -184,7 +212,8 @@ impl Connection for DdsConnection {
         self.endpoints.push((reader.guid(), name.clone()));
         let subscription = Subscription::new(&name, true);
         let (clock, counted) = (self.clock, subscription.clone());
-        self.tasks.push(Box::new(move |stop| receive(reader, clock, callback, counted, stop).boxed_local()));
+        self.tasks
+            .push(Box::new(move |stop, _| receive(reader, clock, callback, counted, stop).boxed_local()));
         Ok(subscription)
     }
 
@@ -202,39 +231,43 @@ impl Connection for DdsConnection {
         S::Request: Serialize + DeserializeOwned + Clone + Send + 'static,
         S::Response: Serialize + DeserializeOwned + Send + 'static,
     {
-        let name = names::resolve(name, &self.options)?;
+        let name = names::resolve_service(name, &self.options)?;
         let wire_name = Name::parse(&name).map_err(|e| failed("serve", &name, e))?;
         let [package, class] = type_words(S::TYPE, "srv")?;
         let qos = QosProfile::subscription_default()
             .reliability(ros2_client::qos::Reliability::Reliable { when_full: WhenFull::Fail })
             .history(History::KeepLast { depth: Qos::DEFAULT.depth });
-        let server = self
-            .node
-            .create_server::<Wire<S::Request>, Wire<S::Response>>(
-                self.mapping,
-                &wire_name,
-                &ServiceTypeName::new(package, class),
-                qos.clone(),
-                qos,
-            )
-            .map_err(|e| failed("serve", &name, e))?;
-        self.tasks.push(Box::new(move |stop| answer::<S>(server, name, handler, stop).boxed_local()));
+        let service_type = ServiceTypeName::new(package, class);
+        let mut servers = Vec::new();
+        for &mapping in self.mappings {
+            let server = self
+                .node
+                .create_server(mapping, &wire_name, &service_type, qos.clone(), qos.clone())
+                .map_err(|e| failed("serve", &name, e))?;
+            servers.push((mapping, server));
+        }
+        self.tasks.push(Box::new(move |stop, reach| {
+            answer::<S>(servers, name, handler, stop, reach).boxed_local()
+        }));
         Ok(())
     }
 
     fn run(self, stop: Stop) -> Result<(), RosError> {
-        let DdsConnection { node_name, tasks, endpoints, node, context, .. } = self;
+        let DdsConnection { node_name, tasks, endpoints, node, context, peers, .. } = self;
         let mut pool = LocalPool::new();
         let spawner = pool.spawner();
-        let graph = watch_graph(context.domain_participant(), endpoints).boxed_local();
-        let tasks = tasks.into_iter().map(|task| task(stop.clone())).chain([graph]);
+        let reach = Reach::new(context.domain_participant());
+        let graph = watch_graph(reach.clone(), endpoints).boxed_local();
+        let tasks = tasks.into_iter().map(|task| task(stop.clone(), reach.clone())).chain([graph]);
         for task in tasks {
             spawner.spawn_local(task).map_err(|e| failed("run", &node_name, e))?;
         }
         pool.run_until(stop.requested());
         drop(pool);
+        drop(reach);
         drop(node);
         drop(context);
+        drop(peers);
         Ok(())
     }
 }
@@ -282,41 +315,126 @@ async fn receive<M>(
     }
 }
 
+/// A service as one of the mappings has it.
+type MappedServer<S> =
+    (ros2_client::ServiceMapping, Server<Wire<<S as Service>::Request>, Wire<<S as Service>::Response>>);
+
 /// One service's task: takes each request as it comes, hands it on, and sends the answers when they are there.
 async fn answer<S>(
-    server: Server<Wire<S::Request>, Wire<S::Response>>,
+    servers: Vec<MappedServer<S>>,
     name: String,
     mut handler: Handler<S>,
     stop: Stop,
+    reach: Rc<Reach>,
 ) where
     S: Service,
     S::Request: Serialize + DeserializeOwned + Clone + Send + 'static,
     S::Response: Serialize + DeserializeOwned + Send + 'static,
 {
-    let mut requests = server.receive_request_stream();
+    let (name, reply_topic) = (name.as_str(), &format!("rr{name}Reply"));
+    let both = servers.len() > 1;
+    let mut requests = select_all(servers.iter().map(|(mapping, server)| {
+        let mine = move |id: &RmwRequestId| !both || *mapping == mapping_of(id);
+        let requests = server.receive_request_stream().map(move |request| (server, request));
+        requests
+            .filter(move |(_, request)| ready(request.as_ref().map_or(true, |(id, _)| mine(id))))
+            .boxed_local()
+    }));
     let mut pending = FuturesUnordered::new();
     while !stop.is_requested() {
         let request = if pending.len() < PENDING_REPLIES {
-            select! { request = requests.select_next_some() => Ok(request), answer = pending.select_next_some() => Err(answer) }
+            select! {
+                request = requests.select_next_some() => Some(request),
+                () = pending.select_next_some() => None,
+            }
         } else {
-            Err(pending.next().await.flatten())
+            pending.next().await;
+            None
         };
         match request {
-            Ok(Ok((id, Wire(request)))) => {
+            Some((server, Ok((id, Wire(request))))) => {
                 let (give, reply) = oneshot::channel();
                 // A gone receiver means a connection that has stopped: nobody is left to answer to.
                 handler(request, Reply::new(move |response| drop(give.send(response))));
-                pending.push(async move { reply.await.ok().map(|response| (id, response)) });
+                let reach = reach.clone();
+                pending.push(async move {
+                    let Ok(response) = reply.await else { return };
+                    reach.client(&id, reply_topic).await;
+                    if let Err(error) = server.async_send_response(id, Wire(response)).await {
+                        tracing::warn!(service = name, ?error, "an answer was not sent");
+                    }
+                });
             }
-            Ok(Err(error)) => tracing::debug!(service = %name, %error, "request dropped"),
-            Err(Some((id, response))) => {
-                if let Err(error) = server.async_send_response(id, Wire(response)).await {
-                    tracing::warn!(service = %name, ?error, "an answer was not sent");
-                }
-            }
-            Err(None) => {}
+            Some((_, Err(error))) => tracing::debug!(service = name, %error, "request dropped"),
+            None => {}
         }
     }
+}
+
+/// Which readers our writers reach.
+///
+/// A client may know our service, and ask, before we know the reader on which it waits for the answer; an answer sent
+/// then is lost to it.
+struct Reach {
+    participant: DomainParticipant,
+    matched: RefCell<HashSet<GUID>>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Reach {
+    fn new(participant: DomainParticipant) -> Rc<Self> {
+        Rc::new(Reach { participant, matched: RefCell::default(), waiting: RefCell::default() })
+    }
+
+    fn matched(&self, reader: GUID) {
+        self.matched.borrow_mut().insert(reader);
+        self.waiting.take().into_iter().for_each(Waker::wake);
+    }
+
+    fn lost(&self, reader: GUID) {
+        self.matched.borrow_mut().remove(&reader);
+    }
+
+    /// Completes when the client's reader of this topic is matched, or [`REACH_PATIENCE`] is over.
+    async fn client(&self, request: &RmwRequestId, topic: &str) {
+        let guid = request.writer_gid.to_bytes16();
+        let mut until = None;
+        poll_fn(|context| {
+            if self.is_matched(&guid[..12], topic) {
+                return Poll::Ready(());
+            }
+            let now = Instant::now();
+            if now >= *until.get_or_insert(now + REACH_PATIENCE) {
+                return Poll::Ready(());
+            }
+            // Seldom, and for as long as discovery takes: a thread is good enough for a timer.
+            let waker = context.waker().clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(super::MATCH_INTERVAL);
+                waker.wake();
+            });
+            self.waiting.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn is_matched(&self, prefix: &[u8], topic: &str) -> bool {
+        let matched = self.matched.borrow();
+        self.participant.discovered_readers().iter().any(|reader| {
+            let guid = reader.reader_proxy.remote_reader_guid;
+            guid.to_bytes().starts_with(prefix)
+                && reader.subscription_topic_data.topic_name() == topic
+                && matched.contains(&guid)
+        })
+    }
+}
+
+/// How the DDS of whoever asks maps services: GUIDs begin with the vendor (RTPS 2.5, sections 8.2.4.1 and 9.3.1.2).
+fn mapping_of(request: &RmwRequestId) -> ros2_client::ServiceMapping {
+    use ros2_client::ServiceMapping::{Cyclone, Enhanced};
+    const CYCLONE: [u8; 2] = [1, 0x10];
+    if request.writer_gid.to_bytes16()[..2] == CYCLONE { Cyclone } else { Enhanced }
 }
 
 /// Lets the other tasks of the thread run once.
@@ -334,17 +452,19 @@ async fn others_turn() {
 }
 
 /// Says in the log why a peer that is there gets nothing.
-async fn watch_graph(participant: DomainParticipant, endpoints: Vec<(GUID, String)>) {
+async fn watch_graph(reach: Rc<Reach>, endpoints: Vec<(GUID, String)>) {
     let topic_of = |guid: GUID| {
         endpoints.iter().find(|(endpoint, _)| *endpoint == guid).map_or("?", |(_, topic)| topic.as_str())
     };
-    let listener = participant.status_listener();
+    let listener = reach.participant.status_listener();
     let mut events = listener.as_async_status_stream();
     while let Some(event) = events.next().await {
         match event {
-            DomainParticipantStatusEvent::RemoteReaderMatched { local_writer, .. } => {
+            DomainParticipantStatusEvent::RemoteReaderMatched { local_writer, remote_reader } => {
+                reach.matched(remote_reader);
                 tracing::debug!(topic = topic_of(local_writer), "subscriber matched");
             }
+            DomainParticipantStatusEvent::ReaderLost { guid, .. } => reach.lost(guid),
             DomainParticipantStatusEvent::RemoteWriterMatched { local_reader, .. } => {
                 tracing::debug!(topic = topic_of(local_reader), "publisher matched");
             }
@@ -514,6 +634,16 @@ fn policies(qos: Qos) -> QosPolicies {
         .durability(durability)
         .history(History::KeepLast { depth: qos.depth.max(1) })
         .into()
+}
+
+/// The mappings to serve by.
+fn mappings(mapping: ServiceMapping) -> &'static [ros2_client::ServiceMapping] {
+    use ros2_client::ServiceMapping::{Cyclone, Enhanced};
+    match mapping {
+        ServiceMapping::Both => &[Enhanced, Cyclone],
+        ServiceMapping::FastDds => &[Enhanced],
+        ServiceMapping::CycloneDds => &[Cyclone],
+    }
 }
 
 #[cfg(test)]

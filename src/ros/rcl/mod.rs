@@ -22,10 +22,11 @@
 //!   ours. It starts no parameter services, and neither rcl nor r2r catches signals. Where the rmw that
 //!   `RMW_IMPLEMENTATION` names is not installed, rcl ends the process before `main`.
 //! - r2r logs an error of its own whenever a peer leaves, which is none (there was no message to take); what goes wrong it
-//!   returns as well, so `r2r=off` is a good filter.
+//!   returns as well, so its own log is off.
 //! - [`Publish::matched`] counts this node's own subscriptions too.
 
 use std::any::Any;
+use std::ffi::OsString;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -36,9 +37,11 @@ use r2r::{Context, Node, PublisherUntyped, QosProfile};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::arguments::{RosArguments, Rule};
 use super::{
-    Arrival, Callback, Clock, Connection, Durability, Handler, Network, NodeOptions, Publish, Publisher, Qos,
-    Reliability, Remapping, Reply, RosError, Stop, Subscription, cdr_payload, domain_id, names, type_words,
+    Arrival, Callback, Clock, Connection, Durability, Handler, NameError, Network, NodeOptions, Publish,
+    Publisher, Qos, Reliability, Remapping, Reply, RosError, Stop, Subscription, cdr_payload, environment,
+    names, type_words,
 };
 use crate::bag::cdr;
 use crate::msg::{Message, Service};
@@ -72,12 +75,9 @@ impl RclConnection {
     pub fn open(options: &NodeOptions, clock: Clock) -> Result<Self, RosError> {
         let wanted = names::node(options)?;
         let namespace = names::namespace(&options.namespace)?;
-        for remapping in &options.remappings {
-            names::expand(&remapping.from, options)?;
-            names::expand(&remapping.to, options)?;
-        }
-        let given = options.domain_id.map(|given| domain_id(Some(given), None)).transpose()?;
-        let domain = domain_id(None, std::env::var("ROS_DOMAIN_ID").ok().as_deref())?;
+        options.remappings.iter().try_for_each(Remapping::check)?;
+        let given = options.domain_id;
+        let domain = environment::domain_id()?;
         let failed = |reason: &str| RosError::Middleware {
             what: format!("join DDS domain {} as {wanted}", given.unwrap_or(domain)),
             reason: reason.to_string(),
@@ -101,13 +101,12 @@ impl RclConnection {
             Ok((NodeOptions { name, namespace, ..options.clone() }, node_name, node, context))
         });
         let (options, node_name, node, context) = joined.map_err(|reason| failed(&reason))?;
-        let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
-        let applied = applied_by_rcl(arguments, &options.remappings);
+        let applied = applied_by_rcl(std::env::args_os());
         Ok(RclConnection { options, applied, node_name, domain, clock, tasks: Vec::new(), node, context })
     }
 
     fn publisher(&mut self, topic: &str, type_name: &str, qos: Qos) -> Result<RclPublisher, RosError> {
-        let Placed { name: topic, given } = place(topic, &self.options, &self.applied)?;
+        let Placed { name: topic, given } = place(names::resolve, topic, &self.options, &self.applied)?;
         type_words(type_name, "msg")?;
         let publisher = guarded(|| self.node.create_publisher_untyped(&given, type_name, profile(qos)))
             .map_err(|reason| super::failed("publish on", &topic, reason))?;
@@ -133,7 +132,7 @@ impl Connection for RclConnection {
     where
         M: Message + DeserializeOwned + Clone + Default + Send + 'static,
     {
-        let Placed { name, given } = place(topic, &self.options, &self.applied)?;
+        let Placed { name, given } = place(names::resolve, topic, &self.options, &self.applied)?;
         let mut samples = guarded(|| self.node.subscribe_raw(&given, M::TYPE, profile(qos)))
             .map_err(|reason| super::failed("subscribe to", &name, reason))?;
         let subscription = Subscription::new(&name, false);
@@ -170,7 +169,7 @@ impl Connection for RclConnection {
         S::Request: Serialize + DeserializeOwned + Clone + Send + 'static,
         S::Response: Serialize + DeserializeOwned + Send + 'static,
     {
-        let Placed { name, given } = place(name, &self.options, &self.applied)?;
+        let Placed { name, given } = place(names::resolve_service, name, &self.options, &self.applied)?;
         type_words(S::TYPE, "srv")?;
         let service = name.clone();
         let on_request =
@@ -269,18 +268,16 @@ impl Publish<[u8]> for RclPublisher {
     }
 }
 
-/// The remappings that rcl finds on the command line, in its order: each is an argument of its own, in which a node's
-/// name or a scheme may stand before the names.
-fn applied_by_rcl(arguments: impl Iterator<Item = String>, remappings: &[Remapping]) -> Vec<Remapping> {
-    let found = |argument: String| {
-        let is_it = |remapping: &&Remapping| {
-            let text = format!("{}:={}", remapping.from, remapping.to);
-            let before = argument.strip_suffix(&text);
-            before.is_some_and(|before| before.is_empty() || before.ends_with(':') || before.ends_with("//"))
-        };
-        remappings.iter().find(is_it).cloned()
-    };
-    arguments.filter_map(found).collect()
+/// The remappings that rcl finds on the command line, where it takes any argument outside a `--ros-args` section for one
+/// that can be one.
+fn applied_by_rcl(line: impl IntoIterator<Item = OsString>) -> Vec<Remapping> {
+    // A line that is no good to us is none to rcl either, which then has not started.
+    let (ros, rest) = RosArguments::split(line).unwrap_or_default();
+    let outside = rest.iter().filter_map(|argument| Rule::parse(&argument.to_string_lossy(), false).ok());
+    let rules = outside.chain(ros.rules);
+    let names =
+        rules.filter_map(|rule| if let Rule::Name(remapping) = rule { Some(remapping) } else { None });
+    names.collect()
 }
 
 /// A topic's or service's full name, and the name under which rcl has to be given it.
@@ -291,11 +288,16 @@ struct Placed {
 }
 
 /// Finds the name that rcl, which remaps what it is given, takes to where the options want it.
-fn place(name: &str, options: &NodeOptions, applied: &[Remapping]) -> Result<Placed, RosError> {
-    let full = names::resolve(name, options)?;
+fn place(
+    resolve: fn(&str, &NodeOptions) -> Result<String, NameError>,
+    name: &str,
+    options: &NodeOptions,
+    applied: &[Remapping],
+) -> Result<Placed, RosError> {
+    let full = resolve(name, options)?;
     let by_rcl = NodeOptions { remappings: applied.to_vec(), ..options.clone() };
     for given in [names::expand(name, options)?, full.clone()] {
-        if names::resolve(&given, &by_rcl)? == full {
+        if resolve(&given, &by_rcl)? == full {
             return Ok(Placed { name: full, given });
         }
     }
@@ -342,14 +344,14 @@ mod tests {
     use super::*;
 
     fn remapped(rules: &[(&str, &str)]) -> NodeOptions {
-        let rule = |(from, to): &(&str, &str)| Remapping { from: from.to_string(), to: to.to_string() };
-        NodeOptions { remappings: rules.iter().map(rule).collect(), ..NodeOptions::new("metagd") }
+        let remappings = rules.iter().map(|(from, to)| Remapping::new(from, to)).collect();
+        NodeOptions { remappings, ..NodeOptions::new("metagd") }
     }
 
     fn placed(name: &str, options: &NodeOptions, line: &str) -> Option<[String; 2]> {
-        let arguments = line.split(' ').map(str::to_string);
-        let applied = applied_by_rcl(arguments, &options.remappings);
-        place(name, options, &applied).ok().map(|placed| [placed.name, placed.given])
+        let applied = applied_by_rcl(line.split(' ').map(OsString::from));
+        let placed = place(names::resolve, name, options, &applied).ok();
+        placed.map(|placed| [placed.name, placed.given])
     }
 
     #[test]
@@ -359,10 +361,11 @@ mod tests {
         assert_eq!(placed("a", &swapped, "metagd node --ros-args -r a:=b -r b:=a"), both("/b", "/a"));
         assert_eq!(placed("b", &swapped, "metagd node -r a:=b --remap b:=a"), both("/a", "/b"));
         assert_eq!(placed("a", &swapped, "metagd node"), both("/b", "/b"));
-        assert_eq!(placed("c", &swapped, "metagd node a:=b b:=a"), both("/c", "/c"));
+        assert_eq!(placed("c", &swapped, "metagd node -r a:=b --ros-args -p c:=d"), both("/c", "/c"));
         assert_eq!(placed("a", &swapped, "metagd node --remap=a:=b metagd:b:=a"), None);
         let twice = remapped(&[("a", "/inside"), ("a", "/outside")]);
         let line = "metagd node -r a:=/outside --ros-args -r rostopic://a:=/inside";
         assert_eq!(placed("a", &twice, line), both("/inside", "/inside"));
+        assert_eq!(placed("learner", &remapped(&[]), "metagd node -p learner:=rff"), None);
     }
 }

@@ -1,22 +1,23 @@
 //! A fault that a test can put into the running node: a panic in the learner, on the pinned thread.
 
-use crate::realtime::{Health, Model};
+use crate::learn::Reload;
+use crate::realtime::{Health, Model, Tuning};
 use crate::sample::{Motion, Observation, PerJoint};
 
 /// A model that panics at its `n`-th prediction, and is the inner one until then.
-pub struct PanicAfter<M> {
+pub(super) struct PanicAfter<M> {
     inner: M,
     left: u64,
 }
 
 impl<M> PanicAfter<M> {
     /// Panics at prediction number `at` (from 1); `u64::MAX` is never.
-    pub fn new(inner: M, at: u64) -> Self {
+    pub(super) fn new(inner: M, at: u64) -> Self {
         PanicAfter { inner, left: at }
     }
 
     /// The model inside.
-    pub fn inner(&self) -> &M {
+    pub(super) fn inner(&self) -> &M {
         &self.inner
     }
 }
@@ -60,6 +61,14 @@ impl<M: Model> Model for PanicAfter<M> {
 
     fn snapshot(&self, state: &mut Self::State) {
         self.inner.snapshot(state);
+    }
+
+    fn take(&mut self, state: &Self::State, what: Reload) {
+        self.inner.take(state, what);
+    }
+
+    fn tune(&mut self, tuning: &Tuning) {
+        self.inner.tune(tuning);
     }
 
     fn health(&self) -> Health {
