@@ -290,7 +290,7 @@ fn what_comes_while_a_callback_is_late_waits_in_the_rmw() {
     }
     const BURST: usize = 60;
     let mut metagd = open(&node("metagd"));
-    let mut robot = peer("robot");
+    let mut robot = open(&node("robot"));
     let qos = Qos { depth: 64, ..Qos::DEFAULT };
     let (in_, received) = mpsc::channel();
     let callback = Box::new(move |m: &Float64MultiArray, _| {

@@ -39,9 +39,9 @@ use serde::de::DeserializeOwned;
 
 use super::arguments::{RosArguments, Rule};
 use super::{
-    Arrival, Callback, Clock, Connection, Durability, Handler, NameError, Network, NodeOptions, Publish,
-    Publisher, Qos, Reliability, Remapping, Reply, RosError, Stop, Subscription, cdr_payload, environment,
-    names, type_words,
+    Arrival, Callback, Clock, Connection, Durability, Handler, MAX_DOMAIN, NameError, Network, NodeOptions,
+    Publish, Publisher, Qos, Reliability, Remapping, Reply, RosError, Stop, Subscription, cdr_payload,
+    environment, names, type_words,
 };
 use crate::bag::cdr;
 use crate::msg::{Message, Service};
@@ -77,6 +77,9 @@ impl RclConnection {
         let namespace = names::namespace(&options.namespace)?;
         options.remappings.iter().try_for_each(Remapping::check)?;
         let given = options.domain_id;
+        if let Some(given) = given.filter(|given| *given > MAX_DOMAIN) {
+            return Err(RosError::Domain(given));
+        }
         let domain = environment::domain_id()?;
         let failed = |reason: &str| RosError::Middleware {
             what: format!("join DDS domain {} as {wanted}", given.unwrap_or(domain)),
