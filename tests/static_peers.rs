@@ -1,5 +1,5 @@
-//! `ROS_STATIC_PEERS` between two hosts that no multicast joins: network namespaces with a router between them.
-//! Needs root and iproute2; skips without them.
+//! `ROS_STATIC_PEERS` between two hosts without multicast: network namespaces with a router between them. Needs root and
+//! iproute2; skips without them.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ impl Hosts {
             ip(&["-n", host, "link", "add", &near, "type", "veth", "peer", "name", &far, "netns", r])?;
             for (namespace, link, last) in [(host, &near, 2), (r, &far, 1)] {
                 ip(&["-n", namespace, "addr", "add", &format!("10.213.{net}.{last}/24"), "dev", link])?;
-                ip(&["-n", namespace, "link", "set", link, "up"])?;
+                ip(&["-n", namespace, "link", "set", link, "up", "multicast", "off"])?;
             }
             ip(&["-n", host, "route", "add", "default", "via", &format!("10.213.{net}.1")])?;
         }

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::ros::arguments::{LogOptions, RosArguments};
+use crate::ros::rosout::Rosout;
 
 pub mod demo;
 pub mod doctor;
@@ -139,12 +140,13 @@ impl Command {
 #[error("{0}")]
 pub struct Usage(pub String);
 
-/// Runs the parsed command line and reports failure on standard error.
-pub fn run(mut cli: Cli) -> ExitCode {
+/// Runs the parsed command line and reports failure on standard error. What `rosout` takes in goes to /rosout, where the
+/// command is a node.
+pub fn run(mut cli: Cli, rosout: Option<Rosout>) -> ExitCode {
     cli.tell_what_has_no_effect();
     let done = match cli.command {
         Command::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
-        Command::Node(args) => node::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Node(args) => node::run(&args, rosout).map(|()| ExitCode::SUCCESS),
         Command::Simulate(args) => simulate::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Play(args) => play::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Params(args) => params::run(&args).map(|()| ExitCode::SUCCESS),

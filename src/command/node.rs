@@ -11,6 +11,7 @@ use super::parameters::ParameterArgs;
 use super::signals::Interrupt;
 use crate::node::{self, Options};
 use crate::realtime::Summary;
+use crate::ros::rosout::Rosout;
 
 /// Runs the ROS 2 node: learns from joint states, publishes feed-forward torques.
 #[derive(clap::Args, Debug)]
@@ -33,18 +34,19 @@ pub struct Args {
 /// The node's name, where nobody gives it another.
 pub(super) const NODE: &str = "metagd";
 
-/// Runs `metagd node`.
+/// Runs `metagd node`; what `rosout` takes in, the node publishes.
 ///
 /// # Errors
 /// Wrong parameters, an unreadable URDF or checkpoint, a middleware that does not start, real-time conditions that were
 /// not granted (`realtime: enforce`), or a panic in the learner.
-pub fn run(args: &Args) -> Result<()> {
+pub fn run(args: &Args, rosout: Option<Rosout>) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let options = Options {
         config: args.parameters.config(&args.graph.full_name(NODE)?)?,
         graph: args.graph.options(NODE)?,
         time: args.seconds.map(Duration::from_secs_f64),
         inject_panic: args.inject_panic,
+        rosout,
     };
     report(&node::run(options, || interrupt.raised())?, args.json)
 }

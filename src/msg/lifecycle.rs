@@ -147,7 +147,7 @@ mod tests {
             b"configure\0",
             &[1, 0, 13, 0, 0, 0],
             b"unconfigured\0",
-            &[0, 10, 0, 12, 0, 0, 0],
+            &[10, 0, 0, 12, 0, 0, 0],
             b"configuring\0",
         ]
         .concat();

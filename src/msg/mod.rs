@@ -10,9 +10,14 @@
 use arrayvec::{ArrayString, ArrayVec};
 use serde::{Deserialize, Serialize};
 
+pub mod diagnostics;
 pub mod lifecycle;
+pub mod log;
 pub mod parameters;
 pub mod services;
+
+pub use diagnostics::{DiagnosticArray, DiagnosticStatus, KeyValue};
+pub use log::Log;
 
 /// A type that stands for a ROS message. Several may stand for the same one: a view to read it by, a twin to write it.
 pub trait Message {

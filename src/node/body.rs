@@ -23,8 +23,11 @@ use crate::config::Config;
 use crate::dynamics::Arm;
 use crate::learn::checkpoint;
 use crate::realtime::runtime::RunCounts;
-use crate::realtime::thread::unlock_memory;
+use crate::realtime::thread::{resident_bytes, unlock_memory};
+use crate::realtime::{Clock, MonotonicClock};
+use crate::ros::diagnostics::{Input, Snapshot};
 use crate::ros::lifecycle::{Managed, Outcome, State};
+use crate::ros::time::RosTime;
 
 /// What the callbacks on the I/O thread share with the node.
 #[derive(Clone, Default)]
@@ -123,6 +126,42 @@ impl Body {
         expected && self.shared.description().is_none()
     }
 
+    /// What is known of the node now; with `window`, with the latencies since the last time that they were taken.
+    pub(super) fn snapshot(&mut self, lifecycle: &str, time: &RosTime, window: bool) -> &Snapshot {
+        let Body { config, house, engine, active, counts, .. } = self;
+        let now = &mut house.snapshot;
+        now.stamp_ns = time.now_ns();
+        now.at_ns = MonotonicClock::new().now_ns();
+        now.lifecycle.clear();
+        now.lifecycle.push_str(lifecycle);
+        let steady = 1 + usize::from(!config.topic_torque.is_empty());
+        now.inputs.resize_with(house.subscriptions.len(), Input::default);
+        for (index, (input, subscription)) in now.inputs.iter_mut().zip(&house.subscriptions).enumerate() {
+            if input.topic.is_empty() {
+                *input =
+                    Input { topic: subscription.topic().into(), steady: index < steady, ..Input::default() };
+            }
+            (input.received, input.lost) = (subscription.received(), subscription.lost());
+        }
+        now.set_drops(&house.drops);
+        now.learning = config.learning;
+        now.enabled = *active && config.enabled && config.publish;
+        now.deadline = house.log.deadline();
+        if window {
+            now.latency = house.log.take_window();
+            now.resident_bytes = resident_bytes();
+        }
+        now.pinned = engine.as_ref().map(|engine| engine.runtime.status());
+        now.counts = *counts;
+        if let Some(engine) = engine {
+            now.counts = engine.runtime.counts();
+            now.published = engine.output.sent.load(Ordering::Relaxed);
+            now.refused = engine.output.refused.load(Ordering::Relaxed);
+            now.torque = engine.output.newest.take().or(now.torque);
+        }
+        now
+    }
+
     /// The engine, or why there is none.
     pub(super) fn engine(&mut self) -> Result<&mut Engine> {
         self.engine.as_mut().context("the node is not configured")
@@ -164,6 +203,7 @@ impl Body {
         let arm = self.arm()?;
         let (log, outlets) = (&mut self.house.log, &mut self.outlets);
         let engine = Engine::start(&self.config, arm, self.inject_panic, outlets, log)?;
+        self.house.snapshot.grants = Some(engine.runtime.grants().clone());
         let joints = engine.joints.join(", ");
         tracing::info!(
             "configured: {} learner, {} preset, joints {joints}",

@@ -49,7 +49,6 @@ pub(super) struct Line {
 /// See the module's documentation.
 pub(super) struct Engine {
     pub(super) joints: Vec<String>,
-    pub(super) has_arm: bool,
     pub(super) runtime: Runtime<NodeModel>,
     pub(super) telemetry: TelemetryReceiver<NodeModel>,
     pub(super) probe: Option<Probe>,
@@ -73,7 +72,6 @@ impl Engine {
         if joints.is_empty() {
             bail!("which arm? name its URDF (parameter `urdf` or `robot_description`) or its `joints`");
         }
-        let has_arm = arm.is_some();
         let mut model = InverseDynamics::new(config, arm, &joints)?;
         let mut limits = model.limits(config)?;
         if !limits.is_bounded() {
@@ -103,7 +101,6 @@ impl Engine {
         let output = Arc::new(Output::default());
         let publisher = publish(&joints, runtime.torques(), outlets, &output)?;
         Ok(Engine {
-            has_arm,
             telemetry: runtime.telemetry(),
             commands: runtime.commands(),
             probe: Probe::start(config, &cpus),

@@ -6,8 +6,9 @@
 use std::time::{Duration, Instant};
 
 use super::engine::{Engine, NodeModel};
-use crate::realtime::{DropReason, Drops, Health, LatencyLog, Probe, Telemetry, TelemetryReceiver};
+use crate::realtime::{DropReason, Drops, LatencyLog, Probe, TelemetryReceiver};
 use crate::ros::Subscription;
+use crate::ros::diagnostics::Snapshot;
 
 /// How often the same state of affairs is said again.
 const SAY_EVERY: Duration = Duration::from_secs(10);
@@ -17,7 +18,8 @@ pub(super) struct Housekeeping {
     pub(super) log: LatencyLog,
     pub(super) drops: Drops,
     pub(super) subscriptions: Vec<Subscription>,
-    pub(super) health: Health,
+    /// What is known of the node, as far as it has been told.
+    pub(super) snapshot: Snapshot,
     malformed: u64,
     unlogged: bool,
     said: Instant,
@@ -29,7 +31,7 @@ impl Housekeeping {
             log,
             drops,
             subscriptions,
-            health: Health::default(),
+            snapshot: Snapshot::default(),
             malformed: 0,
             unlogged: false,
             said: Instant::now(),
@@ -64,9 +66,7 @@ impl Housekeeping {
     /// Takes in what the pinned thread has told.
     pub(super) fn fetch(&mut self, telemetry: &TelemetryReceiver<NodeModel>) {
         while let Some(told) = telemetry.try_recv() {
-            if let Telemetry::Batch(report) = &told {
-                self.health = report.health;
-            }
+            self.snapshot.record(&told);
             self.log.record(&told);
         }
     }

@@ -14,6 +14,7 @@
 //! | `engine` | what a configured node holds: pinned thread, publisher, probe |
 //! | `wiring` | topics and services |
 //! | `services` | the answers |
+//! | `announcements` | what it tells of itself |
 //! | `housekeeping` | latencies, drops, health |
 //! | `fault` | the panic that a test can inject |
 
@@ -24,18 +25,20 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use self::announcements::Announcements;
 use self::body::{Body, Shared};
 use self::housekeeping::Housekeeping;
-use self::wiring::{Announcements, Ask};
+use self::wiring::Ask;
 use crate::config::Config;
-use crate::msg::lifecycle::{Transition, TransitionEvent};
-use crate::msg::parameters::ParameterEvent;
+use crate::msg::lifecycle::Transition;
 use crate::realtime::{Clock, Drops, LatencyLog, MonotonicClock, Summary};
 use crate::ros::lifecycle::{Lifecycle, State};
 use crate::ros::parameter_server::ParameterServer;
+use crate::ros::rosout::Rosout;
 use crate::ros::time::RosTime;
-use crate::ros::{self, Connection, NodeOptions, RosError, Stop};
+use crate::ros::{self, Connection, NodeOptions, Stop};
 
+mod announcements;
 mod body;
 mod engine;
 mod fault;
@@ -59,6 +62,8 @@ pub struct Options {
     pub time: Option<Duration>,
     /// For tests of the safety path: panic in the learner at this prediction.
     pub inject_panic: u64,
+    /// What is logged, if it shall go to /rosout.
+    pub rosout: Option<Rosout>,
 }
 
 /// The node, as requests find it.
@@ -77,7 +82,7 @@ struct Node {
 /// wrong afterwards (without, the node is then unconfigured, and waits for its manager); a checkpoint or log that cannot
 /// be written at the end.
 pub fn run(options: Options, interrupted: impl Fn() -> bool) -> Result<Summary> {
-    let Options { config, graph, time: lifetime, inject_panic } = options;
+    let Options { config, graph, time: lifetime, inject_panic, rosout } = options;
     let run_dir = (!config.run_dir.is_empty()).then(|| Path::new(&config.run_dir));
     let log = LatencyLog::new(&config, run_dir)?;
     let mut connection = ros::open(&graph, || MonotonicClock::new().now_ns())?;
@@ -86,7 +91,7 @@ pub fn run(options: Options, interrupted: impl Fn() -> bool) -> Result<Summary> 
     let subscriptions = wiring::subscribe(&mut connection, &config, &shared, &time)?;
     wiring::listen(&mut connection, &config, &shared, &time)?;
     let outlets = wiring::outlets(&mut connection, &config)?;
-    let announcements = wiring::announcements(&mut connection)?;
+    let announcements = Announcements::new(&mut connection, &config, rosout)?;
     let (asks, asked) = mpsc::channel();
     wiring::serve(&mut connection, &asks)?;
     drop(asks);
@@ -148,6 +153,7 @@ impl Node {
                     return Err(trouble);
                 }
             }
+            self.announcements.tell(&mut self.body, self.lifecycle.state().label(), &self.time);
             if ended() {
                 return Ok(());
             }
@@ -169,7 +175,12 @@ impl Node {
     /// Goes through a transition, if it may from here, and says so to whoever listens.
     fn change(&mut self, transition: &Transition) -> bool {
         let Node { body, lifecycle, time, announcements, .. } = self;
-        lifecycle.change(transition, body, &mut |event| announcements.say_transition(event, time))
+        let configured = body.engine.is_some();
+        let changed = lifecycle.change(transition, body, &mut |event| announcements.transition(event, time));
+        if body.engine.is_some() && !configured {
+            announcements.configured(body);
+        }
+        changed
     }
 
     /// Something went wrong outside of any transition.
@@ -177,25 +188,7 @@ impl Node {
         let Node { body, lifecycle, time, announcements, .. } = self;
         let reason = format!("{error:#}");
         body.trouble = Some(error);
-        lifecycle.raise_error(&reason, body, &mut |event| announcements.say_transition(event, time));
-    }
-}
-
-impl Announcements {
-    fn say_transition(&mut self, mut event: TransitionEvent, time: &RosTime) {
-        event.timestamp = time.now_ns().unsigned_abs();
-        said("a transition", self.transitions.publish(&event));
-    }
-
-    fn say_parameters(&mut self, event: &ParameterEvent) {
-        said("a parameter event", self.parameters.publish(event));
-    }
-}
-
-/// What cannot be told is not worth stopping for.
-fn said(what: &str, published: Result<(), RosError>) {
-    if let Err(error) = published {
-        tracing::debug!("{what} was not announced: {error}");
+        lifecycle.raise_error(&reason, body, &mut |event| announcements.transition(event, time));
     }
 }
 

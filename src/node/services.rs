@@ -39,7 +39,7 @@ impl Node {
         let Node { body, parameters, time, announcements, .. } = self;
         let mut apply = |config: &_| body.apply(config).map_err(|error| format!("{error:#}"));
         let (response, event) = parameters.set(&request, time.now(), &mut apply);
-        event.iter().for_each(|event| announcements.say_parameters(event));
+        announcements.changed(event.as_ref(), parameters.config());
         response
     }
 
@@ -50,14 +50,14 @@ impl Node {
         let Node { body, parameters, time, announcements, .. } = self;
         let mut apply = |config: &_| body.apply(config).map_err(|error| format!("{error:#}"));
         let (response, event) = parameters.set_atomically(&request, time.now(), &mut apply);
-        event.iter().for_each(|event| announcements.say_parameters(event));
+        announcements.changed(event.as_ref(), parameters.config());
         response
     }
 
     /// Tells who listens what all parameters are.
     pub(super) fn announce_parameters(&mut self) {
         let event = self.parameters.started(self.time.now());
-        self.announcements.say_parameters(&event);
+        self.announcements.parameters(&event);
     }
 
     pub(super) fn change_state(&mut self, request: ChangeStateRequest) -> ChangeStateResponse {

@@ -16,28 +16,20 @@ use super::Node;
 use super::body::Shared;
 use super::engine::{Line, Outlet, Outlets};
 use crate::config::Config;
-use crate::msg::lifecycle::{
-    ChangeState, GetAvailableStates, GetAvailableTransitions, GetState, TransitionEvent,
-};
+use crate::msg::lifecycle::{ChangeState, GetAvailableStates, GetAvailableTransitions, GetState};
 use crate::msg::parameters::{
-    DescribeParameters, GetParameterTypes, GetParameters, ListParameters, ParameterEvent, SetParameters,
+    DescribeParameters, GetParameterTypes, GetParameters, ListParameters, SetParameters,
     SetParametersAtomically,
 };
 use crate::msg::services::{SetBool, Trigger};
 use crate::msg::{Clock, JointStateView, JointTrajectory, JointTrajectoryPointView, Service, Text};
 use crate::ros::time::{CLOCK_TOPIC, RosTime};
-use crate::ros::{Arrival, Callback, Connection, Publisher, Qos, Reply, RosError, Subscription};
+use crate::ros::{Arrival, Callback, Connection, Qos, Reply, RosError, Subscription};
 
 /// What a callback asks of the node.
 pub(super) type Ask = Box<dyn FnOnce(&mut Node) + Send>;
 
-/// The topics on which the node tells of itself.
-pub(super) struct Announcements {
-    pub(super) transitions: Publisher<TransitionEvent>,
-    pub(super) parameters: Publisher<ParameterEvent>,
-}
-
-/// Wires the topics that bring something. The last subscription is not of the robot's input: see [`Subscription`].
+/// Wires the robot's topics: joint states, torques where they come apart, references; in this order.
 pub(super) fn subscribe(
     connection: &mut impl Connection,
     config: &Config,
@@ -131,14 +123,6 @@ pub(super) fn outlets(connection: &mut impl Connection, config: &Config) -> Resu
         outlets.commands = Outlet::new(connection.advertise(&config.topic_commands, Qos::COMMAND)?);
     }
     Ok(outlets)
-}
-
-/// The topics on which the node tells of itself.
-pub(super) fn announcements(connection: &mut impl Connection) -> Result<Announcements, RosError> {
-    Ok(Announcements {
-        transitions: connection.advertise("~/transition_event", Qos::DEFAULT)?,
-        parameters: connection.advertise("/parameter_events", Qos::PARAMETER_EVENTS)?,
-    })
 }
 
 /// Wires the services.

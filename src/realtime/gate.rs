@@ -109,6 +109,11 @@ impl Gate {
         self.joints[joint].open
     }
 
+    /// Whether the joint's running errors rest on any batch (since the last good network was put back, if it was).
+    pub fn is_scored(&self, joint: usize) -> bool {
+        self.joints[joint].scored
+    }
+
     /// The running squared error of the learner, Nm².
     pub fn learner_error(&self) -> PerJoint {
         std::array::from_fn(|joint| self.joints[joint].learner)

@@ -4,6 +4,10 @@
 //! here; the pinned thread never comes near. Histograms have fixed bounds (1 ns to 60 s, three significant digits; what
 //! lies beyond is recorded at the bound) and nanoseconds as unit.
 //!
+//! **Three spans.** The whole run; the present interval of the `.hlog`; and the *window* since [`LatencyLog::take_window`] was
+//! last called, for whoever shows the figures now and then. A window's histograms have two significant digits: all of them
+//! together take 0.3 MB, where those of the run and of the interval take 2 MB each.
+//!
 //! **Files.** `latency.hlog` is an HdrHistogram interval log, one line per stage and interval, tagged with the stage's name,
 //! that HdrHistogram's own tools read; misses and drops stand in it as comments. `latency.json` is a [`Summary`].
 //!
@@ -41,6 +45,12 @@ use crate::config::Config;
 
 /// The largest latency that is told apart, ns.
 const HIGHEST: u64 = 60_000_000_000;
+
+/// Significant digits of what is written down.
+const DIGITS: u8 = 3;
+
+/// Significant digits of a window.
+const WINDOW_DIGITS: u8 = 2;
 
 /// Stalls shorter than this are not written down, ns.
 const STALL: i64 = 100_000;
@@ -208,6 +218,18 @@ pub struct PinnedThread {
     pub non_finite: u64,
 }
 
+/// One stage's latencies in a window, beside those of the run so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct StageWindow {
+    /// Since the window before was taken; within 1 %.
+    pub window: Percentiles,
+    /// Since the run began; within 0.1 %.
+    pub run: Percentiles,
+}
+
+/// Every stage's, in the order of [`Stage::ALL`]: index it by `stage as usize`.
+pub type Window = [StageWindow; Stage::ALL.len()];
+
 /// A run's latencies: the JSON form that the README promises.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -244,6 +266,7 @@ struct Miss {
 pub struct LatencyLog {
     total: Vec<Histogram<u64>>,
     interval: Vec<Histogram<u64>>,
+    window: Vec<Histogram<u64>>,
     hlog: Option<(PathBuf, BufWriter<File>)>,
     json: Option<PathBuf>,
     every: Duration,
@@ -266,10 +289,11 @@ impl LatencyLog {
     pub fn new(config: &Config, folder: Option<&Path>) -> Result<Self, LatencyError> {
         let began = (SystemTime::now(), Instant::now());
         let hlog = folder.map(|folder| begin_hlog(folder, began.0)).transpose()?;
-        let empty = || Stage::ALL.iter().map(|_| histogram()).collect();
+        let empty = |digits| Stage::ALL.iter().map(|_| histogram(digits)).collect();
         Ok(LatencyLog {
-            total: empty(),
-            interval: empty(),
+            total: empty(DIGITS),
+            interval: empty(DIGITS),
+            window: empty(WINDOW_DIGITS),
             hlog,
             json: folder.map(|folder| folder.join("latency.json")),
             every: Duration::from_secs_f64(config.hlog_interval),
@@ -324,17 +348,22 @@ impl LatencyLog {
         let deadline = &mut self.deadline;
         deadline.batches += 1;
         deadline.skipped_joint_steps += u64::from(report.skipped);
-        if !report.missed {
+        if report.missed {
+            self.missed(report);
+        } else {
             self.consecutive = 0;
-            return;
         }
+        // With no probe to do it, misses would pile up until the end.
+        self.settle(report.done_ns.saturating_sub(SETTLED_AFTER));
+    }
+
+    fn missed(&mut self, report: &BatchReport) {
+        let deadline = &mut self.deadline;
         self.consecutive += 1;
         deadline.misses += 1;
         deadline.worst_consecutive = deadline.worst_consecutive.max(self.consecutive);
         let &BatchReport { arrival_ns, done_ns, left_out_ns, .. } = report;
         self.misses.push(Miss { arrival_ns, done_ns, left_out_ns });
-        // With no probe to do it, misses would pile up until the end.
-        self.settle(done_ns.saturating_sub(SETTLED_AFTER));
     }
 
     /// Takes in a waking of the probe that runs beside the pinned thread.
@@ -353,6 +382,7 @@ impl LatencyLog {
         let value = ns.clamp(1, HIGHEST as i64) as u64;
         self.total[stage as usize].saturating_record(value);
         self.interval[stage as usize].saturating_record(value);
+        self.window[stage as usize].saturating_record(value);
     }
 
     fn stalled(&mut self, from_ns: i64, to_ns: i64) {
@@ -376,6 +406,21 @@ impl LatencyLog {
             }
             pending
         });
+    }
+
+    /// How the deadline was kept so far. A miss counts as unexplained once nothing can explain it any more: 2 s later.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
+    }
+
+    /// Every stage's latencies since this was last called, beside those of the run. The next window begins here, so let one
+    /// reader have it; the `.hlog` has intervals of its own. Takes about a millisecond.
+    pub fn take_window(&mut self) -> Window {
+        std::array::from_fn(|stage| {
+            let window = Percentiles::of(&self.window[stage]);
+            self.window[stage].reset();
+            StageWindow { window, run: Percentiles::of(&self.total[stage]) }
+        })
     }
 
     /// Writes an interval if one is over. Call it every now and then.
@@ -459,8 +504,8 @@ impl LatencyLog {
     }
 }
 
-fn histogram() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, HIGHEST, 3).expect("these bounds are valid")
+fn histogram(digits: u8) -> Histogram<u64> {
+    Histogram::new_with_bounds(1, HIGHEST, digits).expect("these bounds are valid")
 }
 
 fn corrected(histogram: &Histogram<u64>, interval_ns: u64) -> Percentiles {
@@ -606,7 +651,7 @@ pub fn read_hlog(path: &Path) -> Result<Hlog, LatencyError> {
             .deserialize(&mut bytes.as_slice())
             .map_err(|error| broken(&error.to_string()))?;
         let tag = interval.tag().map_or("default", |tag| tag.as_str()).to_string();
-        let sum = hlog.stages.entry(tag.clone()).or_insert_with(self::histogram);
+        let sum = hlog.stages.entry(tag.clone()).or_insert_with(|| self::histogram(DIGITS));
         sum.add(&histogram).map_err(|error| damaged(error.to_string()))?;
         *hlog.seconds.entry(tag).or_default() += interval.duration().as_secs_f64();
     }
@@ -623,7 +668,7 @@ impl Summary {
         let mut merged: BTreeMap<&str, (Histogram<u64>, f64)> = BTreeMap::new();
         for log in logs {
             for (tag, histogram) in &log.stages {
-                let (sum, seconds) = merged.entry(tag).or_insert_with(|| (self::histogram(), 0.0));
+                let (sum, seconds) = merged.entry(tag).or_insert_with(|| (self::histogram(DIGITS), 0.0));
                 // Cannot fail: both have our bounds, since reading made them so.
                 let _ = sum.add(histogram);
                 *seconds += log.seconds.get(tag).copied().unwrap_or_default();
@@ -709,6 +754,52 @@ mod tests {
             assert!((got / expected - 1.0).abs() < 2e-3, "{got} {expected}");
         }
         assert!(!summary.stages.contains_key("step_wall"), "nothing was recorded there");
+    }
+
+    #[test]
+    fn a_window_holds_what_came_since_the_last_one_and_leaves_the_interval_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = log(Some(folder.path()));
+        let within =
+            |got: f64, expected: f64| assert!((got / expected - 1.0).abs() < 0.01, "{got} {expected}");
+        let window = |log: &mut LatencyLog| log.take_window()[Stage::ArrivalToTorque as usize];
+        for seq in 0..1000 {
+            log.record(&sample(seq, (seq as i64 + 1) * US));
+        }
+        let first = window(&mut log);
+        assert_eq!((first.window.count, first.run.count), (1000, 1000));
+        within(first.window.p50_us, 500.0);
+        within(first.window.p99_us, 990.0);
+        within(first.window.p999_us, 999.0);
+        within(first.window.max_us, 1000.0);
+        for seq in 0..10 {
+            log.record(&sample(seq, 7 * MS));
+        }
+        let second = window(&mut log);
+        assert_eq!((second.window.count, second.run.count), (10, 1010));
+        within(second.window.p50_us, 7000.0);
+        within(second.run.p50_us, 505.0);
+        assert_eq!(window(&mut log).window, Percentiles::default(), "nothing came");
+        assert_eq!(log.take_window()[Stage::StepWall as usize], StageWindow::default());
+        log.finish(&Drops::default(), &RunCounts::default()).unwrap();
+        let hlog = read_hlog(&folder.path().join("latency.hlog")).unwrap();
+        assert_eq!(hlog.stages["arrival_to_torque"].len(), 1010);
+    }
+
+    #[test]
+    fn the_windows_take_a_third_of_a_megabyte_and_the_run_two() {
+        let bytes = |digits| Stage::ALL.len() * histogram(digits).distinct_values() * size_of::<u64>();
+        assert!(bytes(WINDOW_DIGITS) < 320 << 10, "{}", bytes(WINDOW_DIGITS));
+        assert!(bytes(DIGITS) < 2100 << 10, "{}", bytes(DIGITS));
+    }
+
+    #[test]
+    fn the_deadline_tells_of_unexplained_misses_while_the_run_goes_on() {
+        let mut log = log(None);
+        log.record(&batch(0, 12, 12, 0));
+        assert_eq!((log.deadline().misses, log.deadline().unexplained_misses), (1, 0), "not decided yet");
+        log.record(&batch(3000, 1, 1, 0));
+        assert_eq!((log.deadline().batches, log.deadline().unexplained_misses), (2, 1));
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use clock::{Clock, FakeClock, MonotonicClock, wall_ns};
 pub use gate::{Gate, GateSettings};
 pub use intake::{DropReason, Drops, Intake, IntakeError};
 
-pub use latency::{Hlog, LatencyError, LatencyLog, Stage, Summary, read_hlog};
+pub use latency::{Hlog, LatencyError, LatencyLog, Stage, Summary, Window, read_hlog};
 pub use limits::{LimitSettings, Limits, LimitsError};
 pub use model::{Health, InverseDynamics, Model, ModelError};
 pub use pipeline::{BatchReport, Counters, Pipeline};

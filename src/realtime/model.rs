@@ -17,10 +17,29 @@ use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint};
 pub struct Health {
     /// Bit j: joint j's learner is let through by the gate.
     pub gates_open: u16,
+    /// Bit j: joint j's errors below rest on at least one batch.
+    pub scored: u16,
     /// Running mean squared error of the whole prediction, Nm².
     pub learner_mse: PerJoint,
     /// Running mean squared error of the rigid body alone, Nm².
     pub rigid_body_mse: PerJoint,
+}
+
+impl Health {
+    /// Whether the gate lets joint `joint`'s learner through.
+    pub fn is_open(&self, joint: usize) -> bool {
+        self.gates_open >> joint & 1 == 1
+    }
+
+    /// The running root mean squared errors of the whole prediction and of the rigid body alone, Nm; NaN before the joint
+    /// was scored.
+    pub fn rms(&self, joint: usize) -> (f64, f64) {
+        if self.scored >> joint & 1 == 1 {
+            (self.learner_mse[joint].sqrt(), self.rigid_body_mse[joint].sqrt())
+        } else {
+            (f64::NAN, f64::NAN)
+        }
+    }
 }
 
 /// What predicts torques and learns, joint by joint.
@@ -72,7 +91,7 @@ pub trait Model: Send {
     fn warm_up(&mut self) {}
 }
 
-const _: () = assert!(MAX_JOINTS <= 16, "Health::gates_open has 16 bits");
+const _: () = assert!(MAX_JOINTS <= 16, "Health's sets of joints have 16 bits");
 
 /// Why the model could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -246,9 +265,12 @@ impl Model for InverseDynamics {
     }
 
     fn health(&self) -> Health {
-        let open = |gates, joint| gates | u16::from(self.gate.is_open(joint)) << joint;
+        let bits = |is: fn(&Gate, usize) -> bool| {
+            (0..self.learner.joints()).fold(0, |bits, joint| bits | u16::from(is(&self.gate, joint)) << joint)
+        };
         Health {
-            gates_open: (0..self.learner.joints()).fold(0, open),
+            gates_open: bits(Gate::is_open),
+            scored: bits(Gate::is_scored),
             learner_mse: self.gate.learner_error(),
             rigid_body_mse: self.gate.rigid_body_error(),
         }
@@ -326,11 +348,14 @@ mod tests {
     fn it_gives_the_rigid_body_until_the_learner_is_better_and_then_what_was_learnt() {
         let mut model = model(|_| ());
         assert_eq!(predict(&mut model), [0.0; MAX_JOINTS], "shut, and no URDF");
+        assert!(model.health().rms(0).0.is_nan(), "not scored yet");
         learn(&mut model, 0..100);
         let predicted = predict(&mut model);
         assert!((predicted[0] - 3.0).abs() < 0.5 && (predicted[1] - 3.0).abs() < 0.5, "{predicted:?}");
         assert_eq!(predicted[2..], [0.0; MAX_JOINTS - 2]);
         assert_eq!(model.health().gates_open, 0b11);
+        let (learner, rigid_body) = model.health().rms(1);
+        assert!(learner < 0.5 && (rigid_body - 3.0).abs() < 1e-9, "{learner} {rigid_body}");
     }
 
     #[test]

@@ -152,6 +152,7 @@ struct Shared<M: Model> {
     allocated: AtomicU64,
     freed: AtomicU64,
     non_finite: AtomicU64,
+    clipped: AtomicU64,
     at_zero: AtomicBool,
 }
 
@@ -346,6 +347,8 @@ pub struct RunCounts {
     pub telemetry_lost: u64,
     /// Predicted torques that were not finite, per joint and sample.
     pub non_finite: u64,
+    /// Predicted torques that the limits cut, per joint and sample.
+    pub clipped: u64,
     /// The pinned thread's allocations and frees; `None` unless [`CountingAllocator`] is installed.
     pub allocations: Option<Allocations>,
     /// The pinned thread's page faults; `None` if the kernel does not tell.
@@ -397,6 +400,7 @@ impl<M: Model + 'static> Runtime<M> {
             allocated: AtomicU64::new(0),
             freed: AtomicU64::new(0),
             non_finite: AtomicU64::new(0),
+            clipped: AtomicU64::new(0),
             at_zero: AtomicBool::new(true),
         });
         hook_panics();
@@ -469,6 +473,7 @@ impl<M: Model + 'static> Runtime<M> {
             torques_overwritten: load(&self.shared.torques_overwritten),
             telemetry_lost: load(&self.shared.telemetry_lost),
             non_finite: load(&self.shared.non_finite),
+            clipped: load(&self.shared.clipped),
             allocations: CountingAllocator::is_installed().then(|| Allocations {
                 allocated: load(&self.shared.allocated),
                 freed: load(&self.shared.freed),
@@ -674,6 +679,7 @@ impl<M: Model> Pinned<'_, M> {
         self.shared.allocated.store(allocated, Ordering::Relaxed);
         self.shared.freed.store(freed, Ordering::Relaxed);
         self.shared.non_finite.store(self.pipeline.limits().non_finite(), Ordering::Relaxed);
+        self.shared.clipped.store(self.pipeline.limits().clipped(), Ordering::Relaxed);
     }
 
     fn obey(&mut self, command: Command<M>) {

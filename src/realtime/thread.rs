@@ -297,6 +297,19 @@ fn parse_page_faults(stat: &str) -> Option<PageFaults> {
     Some(PageFaults { minor, major })
 }
 
+/// The memory of this process that is resident, bytes; `None` if the kernel does not tell.
+pub fn resident_bytes() -> Option<u64> {
+    let pages = parse_resident_pages(&std::fs::read_to_string("/proc/self/statm").ok()?)?;
+    // SAFETY: sysconf takes a number and changes nothing.
+    let page_size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages.checked_mul(u64::try_from(page_size).ok()?)
+}
+
+/// Field 2 (resident) of proc_pid_statm(5), pages.
+fn parse_resident_pages(statm: &str) -> Option<u64> {
+    statm.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -396,6 +409,14 @@ mod tests {
         assert_eq!(parse_page_faults("7 (x) S 1"), None);
         assert!(page_faults(tid()).is_some());
         assert_eq!(page_faults(-1), None);
+    }
+
+    #[test]
+    fn resident_memory_is_the_second_number() {
+        assert_eq!(parse_resident_pages("5000 1234 900 10 0 400 0\n"), Some(1234));
+        assert_eq!(parse_resident_pages("5000"), None);
+        let bytes = resident_bytes().unwrap();
+        assert!((1 << 20..1 << 40).contains(&bytes), "{bytes}");
     }
 
     #[test]

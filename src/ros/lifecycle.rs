@@ -258,7 +258,6 @@ impl Lifecycle {
         node: &mut impl Managed,
         event: &mut dyn FnMut(msg::TransitionEvent),
     ) -> bool {
-        let (State::Active | State::Inactive) = self.state else { return false };
         let back = [Transition::DEACTIVATE, Transition::CLEANUP];
         let Some(edge) = self.edges().find(|edge| back.contains(&edge.id)) else { return false };
         self.step(edge, event);
@@ -519,12 +518,12 @@ mod tests {
     }
 
     fn any_request() -> impl Strategy<Value = Transition> {
-        let labels =
-            ["configure", "cleanup", "activate", "deactivate", "shutdown", "transition_success", "?"];
+        const LABELS: &[&str] =
+            &["configure", "cleanup", "activate", "deactivate", "shutdown", "transition_success", "?"];
         prop_oneof![
             4 => (1_u8..5).prop_map(Transition::by_id),
             1 => any::<u8>().prop_map(Transition::by_id),
-            1 => prop::sample::select(&labels[..]).prop_map(Transition::by_label),
+            1 => prop::sample::select(LABELS).prop_map(Transition::by_label),
         ]
     }
 

@@ -26,11 +26,14 @@ use crate::msg::{Message, Service};
 
 pub mod arguments;
 pub mod dds;
+pub mod diagnostics;
 pub mod environment;
 pub mod lifecycle;
 pub mod names;
 pub mod parameter_server;
 pub mod params;
+pub mod rosout;
+pub mod statistics;
 pub mod time;
 
 pub use names::{NameError, Remapping, Scope};

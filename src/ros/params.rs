@@ -512,7 +512,7 @@ mod tests {
     fn scalars_and_arrays_have_the_types_that_ros_gives_them() {
         let values = read(&below_all(
             "truth: true\nwhole: -3\nhex: 0x10\nreal: 1.0\nsmall: 1e-3\nnan: .nan\ninf: -.inf\nword: lwr\n\
-             quoted: '5'\nnone: []\nints: [1, 2]\nmixed: [1, 2.5]\nwords: [a, '1']\nlearner:\n  \
+             agreed: yes\noff: Off\nsaid: 'yes'\nquoted: '5'\nnone: []\nints: [1, 2]\nmixed: [1, 2.5]\nwords: [a, '1']\nlearner:\n  \
              scale: {torque: 5}\n  name: gd\ndotted.key: 1",
         ))
         .unwrap();
@@ -524,6 +524,9 @@ mod tests {
             ("small", Value::Float(1e-3)),
             ("inf", Value::Float(f64::NEG_INFINITY)),
             ("word", Value::Text("lwr".into())),
+            ("agreed", Value::Bool(true)),
+            ("off", Value::Bool(false)),
+            ("said", Value::Text("yes".into())),
             ("quoted", Value::Text("5".into())),
             ("none", Value::Texts(vec![])),
             ("ints", Value::Ints(vec![1, 2])),

@@ -94,7 +94,6 @@ const UNACKNOWLEDGED: QosPolicies = QosPolicyBuilder::new()
 
 /// A node by way of DDS. See [`super::open`].
 pub struct DdsConnection {
-    peers: Option<Peers>,
     options: NodeOptions,
     node_name: String,
     clock: Clock,
@@ -103,6 +102,8 @@ pub struct DdsConnection {
     endpoints: Vec<(GUID, String)>,
     node: ros2::Node,
     context: Arc<ros2::Context>,
+    /// The last to go, so that the peers hear that we leave.
+    peers: Option<Peers>,
 }
 
 /// Makes the task that receives one topic or answers one service, once on the thread where it stays.
@@ -148,10 +149,12 @@ impl DdsConnection {
             ros2::Context::from_domain_participant(participant).map_err(|e| failed(e.to_string()))?;
         let name = NodeName::new(&namespace, &options.name).map_err(|e| failed(e.to_string()))?;
         let node = context
-            .new_node(name, ros2_client::NodeOptions::new().start_parameter_services(false))
+            .new_node(
+                name,
+                ros2_client::NodeOptions::new().enable_rosout(false).start_parameter_services(false),
+            )
             .map_err(|e| failed(e.to_string()))?;
         Ok(DdsConnection {
-            peers,
             options: options.clone(),
             node_name,
             clock,
@@ -160,6 +163,7 @@ impl DdsConnection {
             endpoints: Vec::new(),
             node,
             context: Arc::new(context),
+            peers,
         })
     }
 
@@ -259,10 +263,10 @@ impl Connection for DdsConnection {
             spawner.spawn_local(task).map_err(|e| failed("run", &node_name, e))?;
         }
         pool.run_until(stop.requested());
-        drop(peers);
         drop(pool);
         drop(node);
         drop(context);
+        drop(peers);
         Ok(())
     }
 }

@@ -61,6 +61,14 @@ impl Peers {
     /// # Errors
     /// If the machine gives no socket or thread.
     pub(super) fn start(ear: Ear, domain: u16, prefix: [u8; 12], peers: &[Ipv4Addr]) -> io::Result<Peers> {
+        let interfaces = multicast_interfaces();
+        if !interfaces.is_empty() && peers.iter().any(|peer| !peer.is_loopback()) {
+            tracing::warn!(
+                "static peers {peers:?}: {0} can multicast, which is then preferred for all but the announcements; if the \
+                 network drops it, nothing arrives until `ip link set dev {0} multicast off`",
+                interfaces.join(", ")
+            );
+        }
         let voice = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         let std::net::SocketAddr::V4(address) = ear.0.local_addr()? else {
             return Err(io::ErrorKind::Unsupported.into());
@@ -77,7 +85,7 @@ impl Peers {
 impl Drop for Peers {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::SeqCst);
-        // An empty datagram wakes the thread. Without one it sleeps until the next announcement, and is not waited for.
+        // An empty datagram ends the thread once it has repeated all that came before. Where none can be sent, it is left.
         let woken =
             UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.send_to(&[], self.ear));
         if let (Ok(_), Some(thread)) = (woken, self.thread.take()) {
@@ -97,11 +105,8 @@ fn repeat(
     let mut silent = HashSet::new();
     let mut buffer = vec![0; MAX_DATAGRAM];
     loop {
-        let received = ear.recv(&mut buffer);
-        if ended.load(Ordering::SeqCst) {
-            return;
-        }
-        let datagram = match received {
+        let datagram = match ear.recv(&mut buffer) {
+            Ok(0) if ended.load(Ordering::SeqCst) => return,
             Ok(length) if is_from(&buffer[..length], prefix) => &buffer[..length],
             Ok(_) => continue,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -123,6 +128,23 @@ fn repeat(
     }
 }
 
+/// The interfaces that are up and have multicast, as far as the system tells.
+fn multicast_interfaces() -> Vec<String> {
+    let Ok(interfaces) = std::fs::read_dir("/sys/class/net") else { return Vec::new() };
+    let named = interfaces.flatten().filter_map(|interface| {
+        let flags = std::fs::read_to_string(interface.path().join("flags")).ok()?;
+        can_multicast(&flags).then(|| interface.file_name().to_string_lossy().into_owned())
+    });
+    named.collect()
+}
+
+/// Whether these flags, as sysfs has them, hold `IFF_UP` and `IFF_MULTICAST`.
+fn can_multicast(flags: &str) -> bool {
+    const UP_AND_MULTICAST: u32 = 0x1 | 0x1000;
+    let flags = flags.trim().strip_prefix("0x").and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    flags.is_some_and(|flags| flags & UP_AND_MULTICAST == UP_AND_MULTICAST)
+}
+
 /// Whether an RTPS message is from the participant of this GUID prefix (RTPS 2.5, section 9.4.4).
 fn is_from(datagram: &[u8], prefix: [u8; 12]) -> bool {
     datagram.starts_with(b"RTPS") && datagram.get(8..20) == Some(&prefix)
@@ -133,6 +155,15 @@ mod tests {
     use super::*;
 
     const DOMAIN: u16 = 131;
+
+    #[test]
+    fn interfaces_with_multicast_are_told_by_their_flags() {
+        for (flags, can) in
+            [("0x1003\n", true), ("0x9\n", false), ("0x1002", false), ("0x3", false), ("", false)]
+        {
+            assert_eq!(can_multicast(flags), can, "{flags}");
+        }
+    }
 
     #[test]
     fn own_announcements_alone_are_repeated_to_every_port_of_the_peer() {
