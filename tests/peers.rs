@@ -108,7 +108,7 @@ impl Peer {
     /// Publishes joint states of the arm at rest at this rate, from now on.
     fn be_a_robot(&mut self, topic: &str, rate: f64, effort: [f64; 7]) {
         let message = json!({
-            "name": JOINTS, "position": [0.1, 0.5, 0.0, 0.7, 0.0, 0.3, 0.0], "velocity": [0.0; 7], "effort": effort,
+            "name": JOINTS, "position": [0.1, 0.5, 0.0, 0.7, 0.0, 0.3, 0.0], "velocity": ZERO, "effort": effort,
         });
         self.ask(json!({ "do": "advertise", "topic": topic, "type": JOINT_STATE, "qos": "reliable" }));
         self.ask(json!({ "do": "publish", "topic": topic, "message": message, "rate": rate }));
@@ -180,10 +180,13 @@ impl Drop for Peer {
     }
 }
 
+/// Whose service mapping the node has: that of the peer.
+const CYCLONE: (&str, &str) = ("RMW_IMPLEMENTATION", "rmw_cyclonedds_cpp");
+
 /// `metagd node` with the arm's URDF.
 fn node(domain: u16, more: &[&str]) -> Process {
     let urdf = urdf();
-    Process::start(domain, &[&["node", "--json", "--urdf", &urdf], more].concat())
+    Process::start_with(domain, &[&["node", "--json", "--urdf", &urdf], more].concat(), &[CYCLONE])
 }
 
 /// Ends it by SIGTERM: its figures.
@@ -204,6 +207,7 @@ fn is_near(torques: &Value, wanted: &[f64]) -> bool {
     torques.len() == wanted.len() && torques.iter().zip(wanted).all(|(a, b)| (a - b).abs() < 0.2 * b.abs())
 }
 
+const ZERO: [f64; 7] = [0.0; 7];
 const EFFORT: [f64; 7] = [1.0, -2.0, 3.0, -4.0, 1.5, -1.0, 0.5];
 
 #[test]
@@ -226,7 +230,7 @@ fn it_learns_a_foreign_robots_torques_and_tells_them() {
     let sent = peer.ask(json!({ "do": "hush", "topic": "/joint_states" }))["sent"].as_u64().unwrap();
     let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     assert!(told["header"]["stamp"]["sec"].as_u64().unwrap().abs_diff(wall) <= PATIENCE.as_secs(), "{told}");
-    peer.wait_for("/metagd/commands", "zero after the last state", |m| m["data"] == json!([0.0; 7]));
+    peer.wait_for("/metagd/commands", "zero after the last state", |m| m["data"] == json!(ZERO));
     let figures = stop(node);
     let predicted = figures["stages"]["predict"]["count"].as_u64().unwrap();
     assert!(predicted <= sent && predicted * 2 > sent, "{predicted} of {sent}: {figures}");
@@ -336,7 +340,7 @@ fn its_lifecycle_is_managed_from_outside() {
     assert!(peer.change(4, ""));
     assert_eq!(peer.state("/metagd"), "inactive");
     let (_, last) = peer.take("/metagd/commands", 1);
-    assert_eq!(last[0]["data"], json!([0.0; 7]), "the last torque is zero");
+    assert_eq!(last[0]["data"], json!(ZERO), "the last torque is zero");
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(peer.take("/metagd/commands", 1).0, 0, "nothing comes after it");
     assert!(peer.change(2, ""));
@@ -350,8 +354,8 @@ fn its_lifecycle_is_managed_from_outside() {
         "lifecycle_msgs/srv/GetAvailableTransitions",
         json!({}),
     );
-    let labels: Vec<_> = now["available_transitions"].as_array().unwrap().iter();
-    let labels: Vec<_> = labels.map(|t| t["transition"]["label"].as_str().unwrap()).collect();
+    let available = now["available_transitions"].as_array().unwrap().iter();
+    let labels: Vec<_> = available.map(|t| t["transition"]["label"].as_str().unwrap()).collect();
     assert_eq!(labels, ["configure", "shutdown"]);
     let states =
         peer.call("/metagd/get_available_states", "lifecycle_msgs/srv/GetAvailableStates", json!({}));
@@ -409,7 +413,7 @@ fn its_own_services_answer_and_say_why_not() {
     assert_eq!(peer.done("set_learning", json!({ "data": true })).0, true);
     assert_eq!(peer.done("enable", json!({ "data": false })).0, true);
     assert_eq!(peer.get("/metagd", "enabled")["bool_value"], false);
-    peer.wait_for("/metagd/commands", "off", |m| m["data"] == json!([0.0; 7]));
+    peer.wait_for("/metagd/commands", "off", |m| m["data"] == json!(ZERO));
     assert_eq!(peer.done("enable", json!({ "data": true })).0, true);
     peer.wait_for("/metagd/commands", "on", |m| floats(&m["data"]).iter().any(|tau| tau.abs() > 0.1));
 
@@ -417,6 +421,21 @@ fn its_own_services_answer_and_say_why_not() {
     for name in ["save", "load", "reset", "new_task"] {
         let (done, message) = peer.done(name, json!({}));
         assert!(!done && message.contains("not configured"), "{name}: {message}");
+    }
+    stop(node);
+}
+
+#[test]
+fn who_asks_as_soon_as_it_can_gets_its_answer() {
+    let Some(python) = python() else { return };
+    let (_turn, domain) = own_domain();
+    // Of no middleware that is named, so that the node answers by every mapping.
+    let urdf = urdf();
+    let node =
+        Process::start_with(domain, &["node", "--json", "--urdf", &urdf], &[("RMW_IMPLEMENTATION", "")]);
+    Peer::start(&python, domain).wait_for_state("/metagd", "active");
+    for _ in 0..10 {
+        assert_eq!(Peer::start(&python, domain).state("/metagd"), "active");
     }
     stop(node);
 }
@@ -444,7 +463,7 @@ fn two_arms_in_two_namespaces_know_nothing_of_each_other() {
 
     // One arm's robot falls silent: the other goes on.
     peer.ask(json!({ "do": "hush", "topic": "/left/joint_states" }));
-    peer.wait_for("/left/metagd/feedforward", "zero", |m| m["effort"] == json!([0.0; 7]));
+    peer.wait_for("/left/metagd/feedforward", "zero", |m| m["effort"] == json!(ZERO));
     std::thread::sleep(Duration::from_millis(300));
     peer.take("/right/metagd/feedforward", 1);
     peer.wait_for("/right/metagd/feedforward", "still there", |m| is_near(&m["effort"], &efforts[1]));
@@ -463,7 +482,8 @@ fn who_comes_late_hears_what_was_said_once() {
         "do": "advertise", "topic": "/robot_description", "type": "std_msgs/msg/String", "qos": "latched",
     }));
     robot.ask(json!({ "do": "publish", "topic": "/robot_description", "message": description }));
-    let node = Process::start(domain, &["node", "--json", "-p", "robot_description_timeout:=60.0"]);
+    let args = ["node", "--json", "-p", "robot_description_timeout:=60.0"];
+    let node = Process::start_with(domain, &args, &[CYCLONE]);
     robot.wait_for_state("/metagd", "active");
 
     // Who comes after the node learns from its latched announcement which nodes there are.
@@ -478,6 +498,22 @@ fn who_comes_late_hears_what_was_said_once() {
     assert!(told["reader_gid_seq"].as_array().unwrap().len() > 2, "{told}");
     assert!(told["writer_gid_seq"].as_array().unwrap().len() > 4, "{told}");
     assert_eq!(late.state("/metagd"), "active");
+
+    // And from its latched topics what it said before.
+    late.subscribe("/rosout", "rcl_interfaces/msg/Log", "rosout");
+    let line = late.wait_for("/rosout", "of the start", |m| m["msg"].as_str().unwrap().contains("active"));
+    assert_eq!((&line["name"], &line["level"]), (&json!("metagd"), &json!(20)));
+    late.subscribe("/metagd/statistics/names", "std_msgs/msg/String", "latched");
+    late.subscribe("/metagd/statistics/values", "std_msgs/msg/Float64MultiArray", "reliable");
+    let names = late.wait_for("/metagd/statistics/names", "told", |_| true);
+    let names = names["data"].as_str().unwrap().lines().count();
+    let values = late.wait_for("/metagd/statistics/values", "told", |_| true);
+    assert_eq!(values["data"].as_array().unwrap().len(), names);
+    late.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", "reliable");
+    let report = late.wait_for("/diagnostics", "told", |_| true);
+    let status = report["status"].as_array().unwrap();
+    assert!(status.iter().all(|s| s["level"].as_u64().unwrap() <= 3), "{report}");
+    assert!(status[0]["name"].as_str().unwrap().contains("metagd"), "{report}");
     stop(node);
 }
 
@@ -538,7 +574,8 @@ fn a_storm_of_subscribers_does_not_reach_the_pinned_thread() {
         assert_eq!(thread["non_finite"], 0, "{figures}");
         assert!(figures["deadline"]["batches"].as_u64().unwrap() > 100, "{figures}");
     }
-    let [calm, storm] = [&calm, &storm].map(|figures| figures["stages"]["step_cpu"]["p50_us"].as_f64().unwrap());
+    let [calm, storm] =
+        [&calm, &storm].map(|figures| figures["stages"]["step_cpu"]["p50_us"].as_f64().unwrap());
     eprintln!(
         "CPU time of a learning step, median: {calm} us without, {storm} us with {STORM} subscribers of each topic: \
          ratio {:.2}",

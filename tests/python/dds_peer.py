@@ -21,6 +21,7 @@ It ends when its standard input is closed.
 
 import dataclasses
 import json
+import math
 import re
 import sys
 import threading
@@ -28,7 +29,7 @@ import time
 
 from cyclonedds.core import Policy, Qos
 from cyclonedds.domain import DomainParticipant
-from cyclonedds.idl import make_idl_struct
+from cyclonedds.idl import IdlStruct, make_idl_struct
 from cyclonedds.idl.annotations import final
 from cyclonedds.idl import types as idl
 from cyclonedds.pub import DataWriter
@@ -72,6 +73,11 @@ MESSAGES = {
         "Transition": "uint8 id, string label",
         "TransitionDescription": "Transition transition, State start_state, State goal_state",
         "TransitionEvent": "uint64 timestamp, Transition transition, State start_state, State goal_state",
+    },
+    "diagnostic_msgs": {
+        "KeyValue": "string key, string value",
+        "DiagnosticStatus": "uint8 level, string name, string message, string hardware_id, KeyValue[] values",
+        "DiagnosticArray": "std_msgs/Header header, DiagnosticStatus[] status",
     },
     "rmw_dds_common": {
         "Gid": "uint8[16] data",
@@ -164,8 +170,13 @@ def quality(name):
     return Qos(*policies[name], Policy.DataRepresentation(use_cdrv0_representation=True))
 
 
-def plain(sample):
-    return dataclasses.asdict(sample)
+def plain(value):
+    """As JSON has it, which knows no NaN."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    return value if isinstance(value, (str, int)) else [plain(item) for item in value]
 
 
 class Peer:
@@ -184,7 +195,7 @@ class Peer:
         self.readers[topic] = [DataReader(self.participant, wire, qos=qos) for _ in range(readers)]
 
     def samples(self, reader):
-        return [plain(sample) for sample in reader.take(N=100_000) if dataclasses.is_dataclass(sample)]
+        return [plain(sample) for sample in reader.take(N=100_000) if isinstance(sample, IdlStruct)]
 
     def take(self, topic, newest=1):
         samples = self.samples(self.readers[topic][0])
@@ -239,14 +250,10 @@ class Peer:
                 DataReader(self.participant, self.topic(service + "Reply", answered, "rr"), qos=quality("reliable")),
             )
         asked, writer, reader = self.clients[service]
-        fresh = False
         while not (writer.get_matched_subscriptions() and reader.get_matched_publications()):
-            fresh = True
             if time.monotonic() > until:
                 return {"response": None}
-            time.sleep(0.01)
-        if fresh:
-            time.sleep(0.3)  # as a client of ROS knows the server before the server knows the client
+            time.sleep(0.001)
         identity, number = id(self) & 0xFFFF_FFFF, time.monotonic_ns()
         writer.write(asked.value({"client": identity, "sequence": number, **(request or {})}))
         while time.monotonic() < until:
@@ -262,7 +269,7 @@ def main():
     for line in sys.stdin:
         command = json.loads(line)
         answer = getattr(peer, command.pop("do"))(**command)
-        print(json.dumps(answer or {}, default=list), flush=True)
+        print(json.dumps(answer or {}), flush=True)
 
 
 main()

@@ -54,6 +54,7 @@ fail() {
 start() {
     local name=$1
     shift
+    : > "$folder/$name.log"
     "$@" > "$folder/$name.log" 2>&1 < /dev/null &
     started=$!
     groups+=("$started")

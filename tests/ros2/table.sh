@@ -3,8 +3,8 @@
 # (by default dds=METAGD_BIN), as one Markdown table; then what the other tools said about us on standard error, by
 # pattern.
 set -euo pipefail
-cd "$(dirname "$0")"
-[ $# -gt 0 ] || set -- "dds=${METAGD_BIN:-../../target/debug/metagd}"
+here=$(cd "$(dirname "$0")" && pwd)
+[ $# -gt 0 ] || set -- "dds=${METAGD_BIN:-$here/../../target/debug/metagd}"
 scripts=(topic node param service lifecycle bag arguments)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -22,56 +22,58 @@ for rmw in rmw_cyclonedds_cpp rmw_fastrtps_cpp; do
     if installed "$rmw"; then middlewares+=("$rmw"); else echo "SKIP $rmw: not installed" >&2; fi
 done
 
+# As lines of check, column, cell.
+cells() {
+    sed -nE \
+        -e 's/^PASS (.*) \(try ([23])\)$/\1\tyes, try \2/p; t' \
+        -e 's/^PASS (.*)$/\1\tyes/p' \
+        -e 's/^FAIL ([^:]*): .*$/\1\t**no**/p' \
+        -e 's/^SKIP ([^:]*): .*$/\1\t-/p' "$1" | sed "s/\t/\t$2\t/"
+}
+
 columns=()
 for binary in "$@"; do
     for rmw in "${middlewares[@]}"; do
         column="${binary%%=*} with ${rmw#rmw_}"
         columns+=("$column")
+        began=$SECONDS
         for script in "${scripts[@]}"; do
-            began=$SECONDS
-            RMW_IMPLEMENTATION=$rmw METAGD_BIN=${binary#*=} METAGD_WARNINGS=$work/warnings.$column \
-                bash "$script.sh" > "$work/out" 2> "$work/err" || true
-            sed "s|^|$script: |" "$work/out" >> "$work/$column"
-            echo "$column: $script.sh took $((SECONDS - began)) s" >&2
-            ! grep -q '^FAIL' "$work/out" || { grep '^FAIL' "$work/out"; cat "$work/err"; } >&2
-            # A script that died says so.
-            grep -qE '^(PASS|FAIL)' "$work/out" || echo "$script: FAIL ${script}.sh: $(tail -n 1 "$work/err")" >> "$work/$column"
+            code=0
+            RMW_IMPLEMENTATION=$rmw METAGD_BIN=${binary#*=} METAGD_WARNINGS="$work/warnings of $column" \
+                bash "$here/$script.sh" > "$work/out" 2> "$work/err" || code=$?
+            if [ "$code" != 0 ] && ! grep -q '^FAIL' "$work/out"; then
+                echo "FAIL $script.sh to its end: exit code $code" >> "$work/out"
+            fi
+            cells "$work/out" "$column" >> "$work/cells"
+            ! grep '^FAIL' "$work/out" >&2 || cat "$work/err" >&2
         done
+        echo "$column: $((SECONDS - began)) s" >&2
     done
 done
 
-printf '| command |'
-printf ' %s |' "${columns[@]}"
-printf '\n|---|'
-printf '%.0s---|' "${columns[@]}"
-printf '\n'
-name='s/^\([a-z]*\): \(PASS\|FAIL\|SKIP\) \(.*\)$/\1: \3/; s/ (try [23])$//; t; d'
-for column in "${columns[@]}"; do
-    sed -e '/: PASS /!s/\(: \(FAIL\|SKIP\) [^:]*\): .*/\1/' "$work/$column" | sed "$name"
-done | awk '!seen[$0]++' > "$work/names"
-while IFS= read -r row; do
-    script=${row%%: *} check=${row#*: }
-    printf '| %s |' "$row"
-    for column in "${columns[@]}"; do
-        line=$(grep -F -e "$script: PASS $check" -e "$script: FAIL $check:" -e "$script: SKIP $check:" "$work/$column" \
-            | grep -E "^$script: (PASS $(sed 's/[][().*^$+?{}|\\/]/\\&/g' <<< "$check")( \(try [23]\))?$|FAIL|SKIP)" | head -n 1 || true)
-        case $line in
-            *": PASS "*"(try "*) printf ' yes, %s |' "${line##*(}" ;;
-            *": PASS "*) printf ' yes |' ;;
-            *": FAIL "*) printf ' **no** |' ;;
-            *": SKIP "*) printf ' - |' ;;
-            *) printf ' ? |' ;;
-        esac
-    done
-    printf '\n'
-done < "$work/names" | sed 's/, try \([23]\))/, try \1/'
+IFS=$'\n'
+awk -F '\t' -v columns="${columns[*]}" '
+    BEGIN {
+        n = split(columns, column, "\n")
+        head = "| check |"
+        rule = "|---|"
+        for (i = 1; i <= n; i++) { head = head " " column[i] " |"; rule = rule "---|" }
+        print head "\n" rule
+    }
+    !($1 in seen) { seen[$1] = 1; check[++m] = $1 }
+    { cell[$1, $2] = $3 }
+    END {
+        for (k = 1; k <= m; k++) {
+            row = "| " check[k] " |"
+            for (i = 1; i <= n; i++)
+                row = row " " (((check[k], column[i]) in cell) ? cell[check[k], column[i]] : "?") " |"
+            print row
+        }
+    }' "$work/cells"
 
 for column in "${columns[@]}"; do
-    printf '\n%s, on standard error of other tools:\n\n' "$column"
-    if [ -s "$work/warnings.$column" ]; then
-        sed -E "s/\[[0-9]+\.[0-9]+\] ?//; s/'[^']*'/'...'/g; s/[0-9]{3,}/N/g" "$work/warnings.$column" | sort | uniq -c | sort -rn
-    else
-        echo "nothing"
-    fi
+    printf '\n%s, what the other tools say on standard error:\n\n' "$column"
+    sed -E "s/\[[0-9]+\.[0-9]+\] ?//; s/'[^']*'/'...'/g; s/[0-9]{3,}/N/g" "$work/warnings of $column" 2> /dev/null \
+        | sort | uniq -c | sort -rn | grep . || echo "nothing"
 done
-! grep -q ': FAIL ' "${columns[@]/#/$work/}"
+! grep -qF '**no**' "$work/cells"

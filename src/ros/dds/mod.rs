@@ -51,6 +51,7 @@ use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use self::clients::Clients;
 use super::{
     Arrival, Callback, Clock, Connection, Durability, Handler, Network, NodeOptions, Publish, Publisher, Qos,
     Reliability, Remapping, Reply, RosError, ServiceMapping, Stop, Subscription, environment, names,
@@ -58,6 +59,7 @@ use super::{
 use crate::msg::{Message, Service};
 use crate::realtime::wall_ns;
 
+mod clients;
 mod peers;
 
 use peers::{Ear, Peers};
@@ -107,7 +109,7 @@ pub struct DdsConnection {
 }
 
 /// Makes the task that receives one topic or answers one service, once on the thread where it stays.
-type Task = Box<dyn FnOnce(Stop) -> LocalBoxFuture<'static, ()> + Send>;
+type Task = Box<dyn FnOnce(Stop, Clients) -> LocalBoxFuture<'static, ()> + Send>;
 
 impl DdsConnection {
     /// Joins the domain and announces the node.
@@ -216,7 +218,8 @@ impl Connection for DdsConnection {
         self.endpoints.push((reader.guid(), name.clone()));
         let subscription = Subscription::new(&name);
         let (clock, counted) = (self.clock, subscription.clone());
-        self.tasks.push(Box::new(move |stop| receive(reader, clock, callback, counted, stop).boxed_local()));
+        self.tasks
+            .push(Box::new(move |stop, _| receive(reader, clock, callback, counted, stop).boxed_local()));
         Ok(subscription)
     }
 
@@ -249,7 +252,9 @@ impl Connection for DdsConnection {
                 .map_err(|e| failed("serve", &name, e))?;
             servers.push((mapping, server));
         }
-        self.tasks.push(Box::new(move |stop| answer::<S>(servers, name, handler, stop).boxed_local()));
+        self.tasks.push(Box::new(move |stop, clients| {
+            answer::<S>(servers, name, handler, clients, stop).boxed_local()
+        }));
         Ok(())
     }
 
@@ -257,8 +262,9 @@ impl Connection for DdsConnection {
         let DdsConnection { node_name, tasks, endpoints, node, context, peers, .. } = self;
         let mut pool = LocalPool::new();
         let spawner = pool.spawner();
-        let graph = watch_graph(context.domain_participant(), endpoints).boxed_local();
-        let tasks = tasks.into_iter().map(|task| task(stop.clone())).chain([graph]);
+        let clients = Clients::default();
+        let graph = watch_graph(context.domain_participant(), endpoints, clients.clone()).boxed_local();
+        let tasks = tasks.into_iter().map(|task| task(stop.clone(), clients.clone())).chain([graph]);
         for task in tasks {
             spawner.spawn_local(task).map_err(|e| failed("run", &node_name, e))?;
         }
@@ -319,6 +325,7 @@ async fn answer<S>(
     servers: Vec<(ros2_client::ServiceMapping, Server<Wire<S::Request>, Wire<S::Response>>)>,
     name: String,
     mut handler: Handler<S>,
+    clients: Clients,
     stop: Stop,
 ) where
     S: Service,
@@ -326,6 +333,7 @@ async fn answer<S>(
     S::Response: Serialize + DeserializeOwned + Send + 'static,
 {
     let both = servers.len() > 1;
+    let (topic, writers) = (&format!("rr{name}Reply"), servers.len());
     let mut requests = select_all(servers.iter().map(|(mapping, server)| {
         let mine = move |id: &RmwRequestId| !both || *mapping == mapping_of(id);
         let requests = server.receive_request_stream().map(move |request| (server, request));
@@ -348,7 +356,12 @@ async fn answer<S>(
                 let (give, reply) = oneshot::channel();
                 // A gone receiver means a connection that has stopped: nobody is left to answer to.
                 handler(request, Reply::new(move |response| drop(give.send(response))));
-                pending.push(async move { reply.await.ok().map(|response| (server, id, response)) });
+                let clients = &clients;
+                pending.push(async move {
+                    let response = reply.await.ok()?;
+                    clients.reached(id, topic, writers).await;
+                    Some((server, id, response))
+                });
             }
             Ok((_, Err(error))) => tracing::debug!(service = %name, %error, "request dropped"),
             Err(Some((server, id, response))) => {
@@ -382,14 +395,15 @@ async fn others_turn() {
     .await;
 }
 
-/// Says in the log why a peer that is there gets nothing.
-async fn watch_graph(participant: DomainParticipant, endpoints: Vec<(GUID, String)>) {
+/// Says in the log why a peer that is there gets nothing, and tells `clients` who is there.
+async fn watch_graph(participant: DomainParticipant, endpoints: Vec<(GUID, String)>, clients: Clients) {
     let topic_of = |guid: GUID| {
         endpoints.iter().find(|(endpoint, _)| *endpoint == guid).map_or("?", |(_, topic)| topic.as_str())
     };
     let listener = participant.status_listener();
     let mut events = listener.as_async_status_stream();
     while let Some(event) = events.next().await {
+        clients.note(&event);
         match event {
             DomainParticipantStatusEvent::RemoteReaderMatched { local_writer, .. } => {
                 tracing::debug!(topic = topic_of(local_writer), "subscriber matched");
