@@ -34,6 +34,10 @@ demo *ARGS:
 bench:
     cargo bench
 
+# Lay out what colcon installs in DIR, without ROS: `. DIR/setup.bash` after any ROS 2, then `ros2 launch metagd ...`.
+install-prefix DIR:
+    bash .ci/install-prefix {{quote(DIR)}}
+
 # Everything that CI runs.
 ci:
     bash .ci/run

@@ -1,11 +1,12 @@
 //! The command line and the environment as a user meets them: exit codes and messages.
 
-#[allow(dead_code)] // the tests of the node use the rest
-mod common;
-
 use std::process::{Command, Output};
 
-use common::{PROGRAM, text};
+const PROGRAM: &str = env!("CARGO_BIN_EXE_metagd");
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
 
 /// Runs the program with nothing of ROS in its environment but `environment`.
 fn metagd(environment: &[(&str, &str)], arguments: &[&str]) -> Output {

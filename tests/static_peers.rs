@@ -1,6 +1,8 @@
 //! `ROS_STATIC_PEERS` between two hosts without multicast: network namespaces with a router between them. Needs root and
 //! iproute2; skips without them.
 
+#![allow(clippy::print_stderr)]
+
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 

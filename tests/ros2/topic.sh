@@ -48,4 +48,4 @@ for topic in /diagnostics /metagd/statistics/names /metagd/statistics/values; do
         skip "topic echo $topic" "this build has no such topic"
     fi
 done
-expect "topic echo /rosout, late" '^name: metagd' '^msg: ' -- topic echo --once /rosout
+expect "topic echo /rosout, late" '^name: (fed\.)?metagd' '^msg: ' -- topic echo --once /rosout

@@ -21,13 +21,14 @@
 //!   filter.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::future::{poll_fn, ready};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
@@ -51,7 +52,6 @@ use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use self::clients::Clients;
 use super::{
     Arrival, Callback, Clock, Connection, Durability, Handler, Network, NodeOptions, Publish, Publisher, Qos,
     Reliability, Remapping, Reply, RosError, ServiceMapping, Stop, Subscription, environment, names,
@@ -59,7 +59,6 @@ use super::{
 use crate::msg::{Message, Service};
 use crate::realtime::wall_ns;
 
-mod clients;
 mod peers;
 
 use peers::{Ear, Peers};
@@ -75,6 +74,9 @@ const MATCH_GRACE: Duration = Duration::from_millis(100);
 
 /// So many samples of one topic in a row, then it is the others' turn.
 const SAMPLES_PER_TURN: u32 = 16;
+
+/// How long an answer waits for its reader to be known.
+const REACH_PATIENCE: Duration = Duration::from_secs(1);
 
 /// So many requests of one service wait for their answers; more stay in the middleware until one is answered.
 const PENDING_REPLIES: usize = 16;
@@ -109,7 +111,7 @@ pub struct DdsConnection {
 }
 
 /// Makes the task that receives one topic or answers one service, once on the thread where it stays.
-type Task = Box<dyn FnOnce(Stop, Clients) -> LocalBoxFuture<'static, ()> + Send>;
+type Task = Box<dyn FnOnce(Stop, Rc<Reach>) -> LocalBoxFuture<'static, ()> + Send>;
 
 impl DdsConnection {
     /// Joins the domain and announces the node.
@@ -252,8 +254,8 @@ impl Connection for DdsConnection {
                 .map_err(|e| failed("serve", &name, e))?;
             servers.push((mapping, server));
         }
-        self.tasks.push(Box::new(move |stop, clients| {
-            answer::<S>(servers, name, handler, clients, stop).boxed_local()
+        self.tasks.push(Box::new(move |stop, reach| {
+            answer::<S>(servers, name, handler, stop, reach).boxed_local()
         }));
         Ok(())
     }
@@ -262,14 +264,15 @@ impl Connection for DdsConnection {
         let DdsConnection { node_name, tasks, endpoints, node, context, peers, .. } = self;
         let mut pool = LocalPool::new();
         let spawner = pool.spawner();
-        let clients = Clients::default();
-        let graph = watch_graph(context.domain_participant(), endpoints, clients.clone()).boxed_local();
-        let tasks = tasks.into_iter().map(|task| task(stop.clone(), clients.clone())).chain([graph]);
+        let reach = Reach::new(context.domain_participant());
+        let graph = watch_graph(reach.clone(), endpoints).boxed_local();
+        let tasks = tasks.into_iter().map(|task| task(stop.clone(), reach.clone())).chain([graph]);
         for task in tasks {
             spawner.spawn_local(task).map_err(|e| failed("run", &node_name, e))?;
         }
         pool.run_until(stop.requested());
         drop(pool);
+        drop(reach);
         drop(node);
         drop(context);
         drop(peers);
@@ -320,20 +323,26 @@ async fn receive<M>(
     }
 }
 
+/// A service as one of the mappings has it.
+type MappedServer<S> = (
+    ros2_client::ServiceMapping,
+    Server<Wire<<S as Service>::Request>, Wire<<S as Service>::Response>>,
+);
+
 /// One service's task: takes each request as it comes, hands it on, and sends the answers when they are there.
 async fn answer<S>(
-    servers: Vec<(ros2_client::ServiceMapping, Server<Wire<S::Request>, Wire<S::Response>>)>,
+    servers: Vec<MappedServer<S>>,
     name: String,
     mut handler: Handler<S>,
-    clients: Clients,
     stop: Stop,
+    reach: Rc<Reach>,
 ) where
     S: Service,
     S::Request: Serialize + DeserializeOwned + Clone + Send + 'static,
     S::Response: Serialize + DeserializeOwned + Send + 'static,
 {
+    let (name, reply_topic) = (name.as_str(), &format!("rr{name}Reply"));
     let both = servers.len() > 1;
-    let (topic, writers) = (&format!("rr{name}Reply"), servers.len());
     let mut requests = select_all(servers.iter().map(|(mapping, server)| {
         let mine = move |id: &RmwRequestId| !both || *mapping == mapping_of(id);
         let requests = server.receive_request_stream().map(move |request| (server, request));
@@ -345,32 +354,89 @@ async fn answer<S>(
     while !stop.is_requested() {
         let request = if pending.len() < PENDING_REPLIES {
             select! {
-                request = requests.select_next_some() => Ok(request),
-                answer = pending.select_next_some() => Err(answer),
+                request = requests.select_next_some() => Some(request),
+                () = pending.select_next_some() => None,
             }
         } else {
-            Err(pending.next().await.flatten())
+            pending.next().await;
+            None
         };
         match request {
-            Ok((server, Ok((id, Wire(request))))) => {
+            Some((server, Ok((id, Wire(request))))) => {
                 let (give, reply) = oneshot::channel();
                 // A gone receiver means a connection that has stopped: nobody is left to answer to.
                 handler(request, Reply::new(move |response| drop(give.send(response))));
-                let clients = &clients;
+                let reach = reach.clone();
                 pending.push(async move {
-                    let response = reply.await.ok()?;
-                    clients.reached(id, topic, writers).await;
-                    Some((server, id, response))
+                    let Ok(response) = reply.await else { return };
+                    reach.client(&id, reply_topic).await;
+                    if let Err(error) = server.async_send_response(id, Wire(response)).await {
+                        tracing::warn!(service = name, ?error, "an answer was not sent");
+                    }
                 });
             }
-            Ok((_, Err(error))) => tracing::debug!(service = %name, %error, "request dropped"),
-            Err(Some((server, id, response))) => {
-                if let Err(error) = server.async_send_response(id, Wire(response)).await {
-                    tracing::warn!(service = %name, ?error, "an answer was not sent");
-                }
-            }
-            Err(None) => {}
+            Some((_, Err(error))) => tracing::debug!(service = name, %error, "request dropped"),
+            None => {}
         }
+    }
+}
+
+/// Which readers our writers reach.
+///
+/// A client may know our service, and ask, before we know the reader on which it waits for the answer; an answer sent
+/// then is lost to it.
+struct Reach {
+    participant: DomainParticipant,
+    matched: RefCell<HashSet<GUID>>,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Reach {
+    fn new(participant: DomainParticipant) -> Rc<Self> {
+        Rc::new(Reach { participant, matched: RefCell::default(), waiting: RefCell::default() })
+    }
+
+    fn matched(&self, reader: GUID) {
+        self.matched.borrow_mut().insert(reader);
+        self.waiting.take().into_iter().for_each(Waker::wake);
+    }
+
+    fn lost(&self, reader: GUID) {
+        self.matched.borrow_mut().remove(&reader);
+    }
+
+    /// Completes when the client's reader of this topic is matched, or [`REACH_PATIENCE`] is over.
+    async fn client(&self, request: &RmwRequestId, topic: &str) {
+        let guid = request.writer_gid.to_bytes16();
+        let mut until = None;
+        poll_fn(|context| {
+            if self.is_matched(&guid[..12], topic) {
+                return Poll::Ready(());
+            }
+            let now = Instant::now();
+            if now >= *until.get_or_insert(now + REACH_PATIENCE) {
+                return Poll::Ready(());
+            }
+            // Seldom, and for as long as discovery takes: a thread is good enough for a timer.
+            let waker = context.waker().clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(MATCH_INTERVAL);
+                waker.wake();
+            });
+            self.waiting.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn is_matched(&self, prefix: &[u8], topic: &str) -> bool {
+        let matched = self.matched.borrow();
+        self.participant.discovered_readers().iter().any(|reader| {
+            let guid = reader.reader_proxy.remote_reader_guid;
+            guid.to_bytes().starts_with(prefix)
+                && reader.subscription_topic_data.topic_name() == topic
+                && matched.contains(&guid)
+        })
     }
 }
 
@@ -395,19 +461,20 @@ async fn others_turn() {
     .await;
 }
 
-/// Says in the log why a peer that is there gets nothing, and tells `clients` who is there.
-async fn watch_graph(participant: DomainParticipant, endpoints: Vec<(GUID, String)>, clients: Clients) {
+/// Says in the log why a peer that is there gets nothing.
+async fn watch_graph(reach: Rc<Reach>, endpoints: Vec<(GUID, String)>) {
     let topic_of = |guid: GUID| {
         endpoints.iter().find(|(endpoint, _)| *endpoint == guid).map_or("?", |(_, topic)| topic.as_str())
     };
-    let listener = participant.status_listener();
+    let listener = reach.participant.status_listener();
     let mut events = listener.as_async_status_stream();
     while let Some(event) = events.next().await {
-        clients.note(&event);
         match event {
-            DomainParticipantStatusEvent::RemoteReaderMatched { local_writer, .. } => {
+            DomainParticipantStatusEvent::RemoteReaderMatched { local_writer, remote_reader } => {
+                reach.matched(remote_reader);
                 tracing::debug!(topic = topic_of(local_writer), "subscriber matched");
             }
+            DomainParticipantStatusEvent::ReaderLost { guid, .. } => reach.lost(guid),
             DomainParticipantStatusEvent::RemoteWriterMatched { local_reader, .. } => {
                 tracing::debug!(topic = topic_of(local_reader), "publisher matched");
             }
