@@ -21,7 +21,7 @@
 //!   filter.
 
 use std::cell::RefCell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::future::{poll_fn, ready};
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::pin::pin;
@@ -74,6 +74,14 @@ const MATCH_GRACE: Duration = Duration::from_millis(100);
 
 /// So many samples of one topic in a row, then it is the others' turn.
 const SAMPLES_PER_TURN: u32 = 16;
+
+/// So many first bytes the GUIDs of one process share. In Cyclone DDS's service mapping they are all that a request tells of
+/// its client's GUID.
+const PROCESS: usize = 8;
+
+/// How long a match may take to reach the reader. RustDDS tells us first, and then the reader up to which number it has
+/// missed everything: an answer sent in between would count as missed.
+const SETTLED: Duration = Duration::from_millis(20);
 
 /// How long an answer waits for its reader to be known.
 const REACH_PATIENCE: Duration = Duration::from_secs(1);
@@ -324,10 +332,8 @@ async fn receive<M>(
 }
 
 /// A service as one of the mappings has it.
-type MappedServer<S> = (
-    ros2_client::ServiceMapping,
-    Server<Wire<<S as Service>::Request>, Wire<<S as Service>::Response>>,
-);
+type MappedServer<S> =
+    (ros2_client::ServiceMapping, Server<Wire<<S as Service>::Request>, Wire<<S as Service>::Response>>);
 
 /// One service's task: takes each request as it comes, hands it on, and sends the answers when they are there.
 async fn answer<S>(
@@ -387,7 +393,8 @@ async fn answer<S>(
 /// then is lost to it.
 struct Reach {
     participant: DomainParticipant,
-    matched: RefCell<HashSet<GUID>>,
+    /// Since when.
+    matched: RefCell<HashMap<GUID, Instant>>,
     waiting: RefCell<Vec<Waker>>,
 }
 
@@ -397,7 +404,7 @@ impl Reach {
     }
 
     fn matched(&self, reader: GUID) {
-        self.matched.borrow_mut().insert(reader);
+        self.matched.borrow_mut().insert(reader, Instant::now());
         self.waiting.take().into_iter().for_each(Waker::wake);
     }
 
@@ -410,7 +417,7 @@ impl Reach {
         let guid = request.writer_gid.to_bytes16();
         let mut until = None;
         poll_fn(|context| {
-            if self.is_matched(&guid[..12], topic) {
+            if self.is_matched(&guid[..PROCESS], topic) {
                 return Poll::Ready(());
             }
             let now = Instant::now();
@@ -435,7 +442,7 @@ impl Reach {
             let guid = reader.reader_proxy.remote_reader_guid;
             guid.to_bytes().starts_with(prefix)
                 && reader.subscription_topic_data.topic_name() == topic
-                && matched.contains(&guid)
+                && matched.get(&guid).is_some_and(|since| since.elapsed() >= SETTLED)
         })
     }
 }
