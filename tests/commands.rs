@@ -12,6 +12,7 @@ use common::{PROGRAM, Process, assignment, text, urdf};
 use metagd::config::PARAMETERS;
 use metagd::dynamics::Arm;
 use metagd::msg::{Float64MultiArray, Header, JointState, Time};
+use metagd::ros::dds::DdsConnection;
 use metagd::ros::{self, Connection, Network, NodeOptions, Publisher, Qos, Stop};
 use metagd::sample::{Motion, PerJoint};
 use serde_json::Value;
@@ -202,7 +203,7 @@ struct Node {
 
 impl Node {
     fn start(run: &Path, more: &[&str]) -> Node {
-        let domain = ros::dds::free_domain().unwrap();
+        let domain = ros::free_domain().unwrap();
         let (urdf, run) = (urdf(), assignment("run_dir", run));
         let process =
             Process::start(domain, &[&["node", "--json", "--urdf", &urdf, "-p", &run], more].concat());
@@ -275,7 +276,7 @@ impl Robot {
     fn join(domain: u16) -> Robot {
         let options =
             NodeOptions { domain_id: Some(domain), network: Network::Loopback, ..NodeOptions::new("robot") };
-        let mut connection = ros::open(&options, || 0).unwrap();
+        let mut connection = DdsConnection::open(&options, || 0).unwrap();
         let commands = Arc::new(Mutex::new(Vec::new()));
         let heard = commands.clone();
         let hear = Box::new(move |command: &Float64MultiArray, _| {

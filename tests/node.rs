@@ -3,10 +3,12 @@
 mod common;
 
 use std::process::Command;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, PROGRAM, Process, assignment, text, urdf};
+use metagd::msg::{Clock, DiagnosticArray, Log, Text, Time};
+use metagd::ros::dds::DdsConnection;
 use metagd::ros::{self, Connection, Network, NodeOptions, Qos, Stop};
 
 #[test]
@@ -15,7 +17,7 @@ fn it_learns_from_a_live_robot_stops_cleanly_on_both_signals_and_goes_on_where_i
     let checkpoint = folder.path().join("learnt.safetensors");
     for (run, signal) in [rustix::process::Signal::TERM, rustix::process::Signal::INT].into_iter().enumerate()
     {
-        let domain = ros::dds::free_domain().unwrap();
+        let domain = ros::free_domain().unwrap();
         let run_dir = folder.path().join(format!("run{run}"));
         let (save, load) =
             (assignment("checkpoint.save", &checkpoint), assignment("checkpoint.load", &checkpoint));
@@ -74,7 +76,7 @@ impl Witness {
             network: Network::Loopback,
             ..NodeOptions::new("witness")
         };
-        let mut connection = ros::open(&options, || 0).unwrap();
+        let mut connection = DdsConnection::open(&options, || 0).unwrap();
         let commands = Arc::new(Mutex::new(Vec::<Vec<f64>>::new()));
         let seen = commands.clone();
         let keep = Box::new(move |message: &metagd::msg::Float64MultiArray, _| {
@@ -102,7 +104,7 @@ impl Witness {
 
 #[test]
 fn a_panic_in_the_learner_ends_in_zero_torque_and_a_non_zero_exit() {
-    let domain = ros::dds::free_domain().unwrap();
+    let domain = ros::free_domain().unwrap();
     let witness = Witness::of(domain);
     let node = Process::start(
         domain,
@@ -121,7 +123,7 @@ fn a_panic_in_the_learner_ends_in_zero_torque_and_a_non_zero_exit() {
 
 #[test]
 fn neither_an_impatient_launcher_nor_a_log_that_cannot_be_written_keeps_it_from_zero_torque() {
-    let domain = ros::dds::free_domain().unwrap();
+    let domain = ros::free_domain().unwrap();
     let witness = Witness::of(domain);
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().join("learnt.safetensors");
@@ -183,4 +185,84 @@ fn enforce_refuses_to_start_without_what_it_asks_for() {
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("CPU 1023 was NOT granted") && said.contains("enforce"), "{said}");
+}
+
+#[test]
+fn what_is_learnt_is_saved_while_it_runs_and_survives_a_kill() {
+    let domain = ros::free_domain().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoint = folder.path().join("learnt.safetensors");
+    let (save, urdf) = (assignment("checkpoint.save", &checkpoint), urdf());
+    let mut node =
+        Process::start(domain, &["node", "--urdf", &urdf, "-p", &save, "-p", "checkpoint.interval:=0.5"]);
+    let simulator = Process::start(domain, &["simulate", "--live", "--seconds", "30"]);
+    let mut seen = Vec::new();
+    let began = Instant::now();
+    while seen.len() < 2 {
+        assert!(node.0.try_wait().unwrap().is_none(), "it stopped by itself");
+        assert!(began.elapsed() < PATIENCE, "saved {} times", seen.len());
+        std::thread::sleep(Duration::from_millis(50));
+        let saved = std::fs::metadata(&checkpoint).and_then(|found| found.modified()).ok();
+        if saved != seen.last().copied() {
+            seen.extend(saved);
+        }
+    }
+    node.0.kill().unwrap();
+    drop(simulator);
+    let load = assignment("checkpoint.load", &checkpoint);
+    let again = Process::start(domain, &["node", "--urdf", &urdf, "-p", &load, "--seconds", "1"]).end();
+    assert_eq!(again.status.code(), Some(0), "{}", text(&again.stderr));
+    assert!(text(&again.stderr).contains("loaded"));
+}
+
+/// Everything of one topic, as it comes.
+fn hear<M>(connection: &mut impl Connection, topic: &str, qos: Qos) -> mpsc::Receiver<M>
+where
+    M: metagd::msg::Message + serde::de::DeserializeOwned + Clone + Default + Send + 'static,
+{
+    let (heard, hearing) = mpsc::channel();
+    let keep = Box::new(move |message: &M, _| heard.send(message.clone()).unwrap_or(()));
+    connection.subscribe(topic, qos, keep).unwrap();
+    hearing
+}
+
+#[test]
+fn it_waits_for_the_robots_description_and_lives_in_simulated_time() {
+    let domain = ros::free_domain().unwrap();
+    let options =
+        NodeOptions { domain_id: Some(domain), network: Network::Loopback, ..NodeOptions::new("describer") };
+    let mut connection = ros::open(&options, || 0).unwrap();
+    let diagnostics = hear::<DiagnosticArray>(&mut connection, "/diagnostics", Qos::DEFAULT);
+    let names = hear::<Text>(&mut connection, "/metagd/statistics/names", Qos::LATCHED);
+    let log = hear::<Log>(&mut connection, "/rosout", Qos::ROSOUT);
+    let mut description = connection.advertise::<Text>("/robot_description", Qos::LATCHED).unwrap();
+    let mut clock = connection.advertise::<Clock>("/clock", Qos::CLOCK).unwrap();
+    let stop = Stop::new();
+    let stopping = stop.clone();
+    let listening = std::thread::spawn(move || connection.run(stopping));
+
+    let args = ["node", "--ros-args", "-p", "use_sim_time:=true", "-p", "robot_description_timeout:=60.0"];
+    let node = Process::start(domain, &args);
+    assert!(log.recv_timeout(PATIENCE).is_ok(), "it is there");
+    assert!(names.recv_timeout(Duration::from_secs(1)).is_err(), "it has no arm to tell of");
+    description.publish(&Text { data: std::fs::read_to_string(urdf()).unwrap() }).unwrap();
+    let names = names.recv_timeout(PATIENCE).unwrap();
+    assert!(names.data.contains("metagd.joint.lwr_a6_joint.feedforward_nm"), "{}", names.data);
+
+    let now = Time { sec: 4321, nanosec: 5 };
+    let began = Instant::now();
+    loop {
+        clock.publish(&Clock { clock: now }).unwrap();
+        let report = diagnostics.recv_timeout(PATIENCE).unwrap();
+        if report.header.stamp == now && report.status[1].values[0].value == "active" {
+            assert_eq!(report.status[0].name, "metagd: input");
+            assert_eq!(report.status[0].message, "no sample yet");
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{report:?}");
+    }
+    node.signal(rustix::process::Signal::INT);
+    assert_eq!(node.end().status.code(), Some(0));
+    stop.request();
+    listening.join().unwrap().unwrap();
 }

@@ -45,7 +45,7 @@ const GRACE: Duration = Duration::from_secs(20);
 pub fn run(args: &Args) -> Result<()> {
     let interrupt = Interrupt::install()?;
     let run = run_folder(args.out.as_deref())?;
-    let domain = crate::ros::dds::free_domain().context("no free ROS domain on loopback")?;
+    let domain = crate::ros::free_domain().context("no free ROS domain on loopback")?;
     let urdf = run.join("kuka_lwr.urdf");
     std::fs::write(&urdf, URDF)?;
     let params = run.join("params.yaml");

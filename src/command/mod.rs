@@ -200,6 +200,11 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A count that not every middleware can tell.
+fn count(known: Option<u64>) -> String {
+    known.map_or_else(|| "an unknown number".to_string(), |count| count.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Cli, OsString};

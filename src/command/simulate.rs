@@ -156,8 +156,8 @@ struct Live {
     unsent: u64,
     /// Commands refused because they had not one torque for each joint.
     wrong_length: u64,
-    /// Commands lost or unreadable on the way.
-    lost: u64,
+    /// Commands lost or unreadable on the way; unknown where the middleware does not tell.
+    lost: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -404,7 +404,7 @@ fn live(args: &Args, session: &mut Session, interrupt: &Interrupt) -> Result<Rep
     let (mut live, took) = paced?;
     left?;
     live.wrong_length = inbox.wrong_length.load(Ordering::Relaxed);
-    live.lost = commands.lost() + commands.malformed();
+    live.lost = commands.lost().map(|lost| lost + commands.malformed());
     Ok(Report { live: Some(live), ..report(session, took, interrupt.raised()) })
 }
 
@@ -499,9 +499,10 @@ fn tables(report: &Report) -> String {
     text += if report.interrupted { ", interrupted\n" } else { "\n" };
     if let Some(live) = &report.live {
         let counts = &metrics.feedforward;
+        let lost = super::count(live.lost);
         text += &format!(
-            "feed-forward: {} received, {} not finite, {} cycles late, {} of them stale; {} lost, {} of a wrong length\n",
-            counts.received, counts.non_finite, counts.late, counts.stale, live.lost, live.wrong_length
+            "feed-forward: {} received, {} not finite, {} cycles late, {} of them stale; {lost} lost, {} of a wrong length\n",
+            counts.received, counts.non_finite, counts.late, counts.stale, live.wrong_length
         );
         text += &format!(
             "pacing: {} overruns, {:.1} ms stalled, {} messages not sent\n",

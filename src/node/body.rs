@@ -14,6 +14,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -69,6 +70,8 @@ pub(super) struct Body {
     pub(super) trouble: Option<anyhow::Error>,
     pub(super) outlets: Option<Outlets>,
     inject_panic: u64,
+    /// When a checkpoint was written last.
+    saved: Instant,
 }
 
 impl Body {
@@ -89,6 +92,7 @@ impl Body {
             trouble: None,
             outlets: Some(outlets),
             inject_panic,
+            saved: Instant::now(),
         }
     }
 
@@ -167,6 +171,18 @@ impl Body {
         self.engine.as_mut().context("the node is not configured")
     }
 
+    /// Writes what is learnt so far to `checkpoint.save`, if `checkpoint.interval` has passed since the last time.
+    pub(super) fn save_if_due(&mut self) {
+        let every = Duration::from_secs_f64(self.config.save_interval);
+        let wanted = self.active && !self.config.save.is_empty() && !every.is_zero();
+        if wanted && self.saved.elapsed() >= every {
+            match self.save() {
+                Ok(done) => tracing::info!("{done}"),
+                Err(error) => tracing::error!("the checkpoint was not saved: {error:#}"),
+            }
+        }
+    }
+
     /// Writes what is learnt so far to `checkpoint.save`.
     pub(super) fn save(&mut self) -> Result<String> {
         let config = self.config.clone();
@@ -175,7 +191,12 @@ impl Body {
         }
         let engine = self.engine()?;
         let joints = engine.joints.clone();
-        checkpoint::save(Path::new(&config.save), engine.learnt()?, &config, &joints)?;
+        let saved = engine
+            .learnt()
+            .and_then(|learnt| Ok(checkpoint::save(Path::new(&config.save), learnt, &config, &joints)?));
+        // Whether or not it was: a disk that is full is not asked again at once.
+        self.saved = Instant::now();
+        saved?;
         Ok(format!("saved {}", config.save))
     }
 
@@ -221,6 +242,7 @@ impl Body {
         engine.let_out(config.enabled && config.publish, config.publish)?;
         self.shared.set_line(Some(line));
         self.active = true;
+        self.saved = Instant::now();
         tracing::info!("active: {} joints", engine.joints.len());
         Ok(())
     }

@@ -58,7 +58,8 @@ impl Housekeeping {
         if self.said.elapsed() >= SAY_EVERY {
             self.said = Instant::now();
             let received: u64 = self.subscriptions.iter().map(Subscription::received).sum();
-            let lost: u64 = self.subscriptions.iter().map(Subscription::lost).sum();
+            let lost = self.subscriptions.iter().map(Subscription::lost).sum::<Option<u64>>();
+            let lost = lost.map_or("an unknown number".into(), |lost| lost.to_string());
             tracing::info!("{received} messages, {lost} lost on the wire, {} dropped", self.drops.total());
         }
     }

@@ -153,6 +153,7 @@ impl Node {
                     return Err(trouble);
                 }
             }
+            self.body.save_if_due();
             self.announcements.tell(&mut self.body, self.lifecycle.state().label(), &self.time);
             if ended() {
                 return Ok(());

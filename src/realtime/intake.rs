@@ -89,10 +89,11 @@ drop_reasons! {
     Reference = "reference";
 }
 
-/// How many messages were dropped, by reason. Clones share the counters.
+/// How many messages were dropped, by reason, and how many never came. Clones share the counters.
 #[derive(Clone, Debug, Default)]
 pub struct Drops {
     counts: Arc<[AtomicU64; DropReason::ALL.len()]>,
+    missing: Arc<AtomicU64>,
 }
 
 impl Drops {
@@ -104,6 +105,12 @@ impl Drops {
     /// How many for this reason.
     pub fn get(&self, reason: DropReason) -> u64 {
         self.counts[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// How many joint states are missing between those that came, by their stamps: whatever the middleware tells of
+    /// losses, and wherever they were lost.
+    pub fn missing(&self) -> u64 {
+        self.missing.load(Ordering::Relaxed)
     }
 
     /// How many for any reason.
@@ -137,6 +144,7 @@ pub struct Intake {
     reference_timeout_ns: i64,
     stale_ns: i64,
     last_stamp_ns: Option<i64>,
+    spacing: Spacing,
     /// Backward stamps in a row that advance among themselves, and the newest of them.
     backward: (u32, i64),
     seq: u64,
@@ -167,6 +175,7 @@ impl Intake {
             reference_timeout_ns: (config.reference_timeout * 1e6) as i64,
             stale_ns: (config.stale * 1e6) as i64,
             last_stamp_ns: None,
+            spacing: Spacing::default(),
             backward: (0, 0),
             seq: 0,
             drops: Drops::default(),
@@ -410,6 +419,11 @@ impl Intake {
     fn accept_stamp(&mut self, stamp_ns: i64) -> Result<(), DropReason> {
         let (run, newest) = self.backward;
         match self.last_stamp_ns {
+            Some(last) if stamp_ns > last => {
+                let missing = self.spacing.missing_before(stamp_ns - last);
+                self.drops.missing.fetch_add(missing, Ordering::Relaxed);
+                self.backward = (0, 0);
+            }
             Some(last) if stamp_ns == last => return Err(DropReason::RepeatedStamp),
             Some(last) if stamp_ns < last => {
                 if run > 0 && stamp_ns == newest {
@@ -426,6 +440,31 @@ impl Intake {
         }
         self.last_stamp_ns = Some(stamp_ns);
         Ok(())
+    }
+}
+
+/// The usual spacing of stamps, as a running median: a single gap, however long, moves it by a hundredth at most.
+#[derive(Clone, Copy, Debug, Default)]
+struct Spacing {
+    usual_ns: f64,
+    known: u32,
+}
+
+impl Spacing {
+    /// Spacings from which on the usual one is known.
+    const KNOWN_FROM: u32 = 50;
+
+    /// How many stamps are missing in this step from one to the next.
+    fn missing_before(&mut self, step_ns: i64) -> u64 {
+        let step_ns = step_ns as f64;
+        if self.known == 0 || self.usual_ns > 2.0 * step_ns {
+            *self = Spacing { usual_ns: step_ns, known: 1 };
+            return 0;
+        }
+        self.usual_ns *= if step_ns > self.usual_ns { 1.01 } else { 0.99 };
+        self.known = self.known.saturating_add(1);
+        let steps = (step_ns / self.usual_ns).round();
+        if self.known > Self::KNOWN_FROM && steps > 1.0 { (steps - 1.0) as u64 } else { 0 }
     }
 }
 
@@ -513,6 +552,30 @@ mod tests {
 
     fn send(intake: &mut Intake, message: &JointStateView) -> Result<Sample, DropReason> {
         intake.joint_state(message, 0, 0)
+    }
+
+    #[test]
+    fn stamps_that_are_missing_are_counted_and_jitter_is_not() {
+        const MS: i64 = 1_000_000;
+        let mut spacing = Spacing::default();
+        let jitter = |k: i64| (k * 7 % 5 - 2) * MS / 10;
+        let mut missing = 0;
+        for k in 0..1000 {
+            missing += spacing.missing_before(MS + jitter(k));
+        }
+        assert_eq!(missing, 0);
+        assert_eq!(spacing.missing_before(2 * MS), 1);
+        assert_eq!(spacing.missing_before(MS), 0);
+        assert_eq!(spacing.missing_before(101 * MS), 100);
+        for _ in 0..5 {
+            assert_eq!(spacing.missing_before(3 * MS), 2, "gaps in a row");
+        }
+        // Another rate is soon the usual one.
+        (0..200).for_each(|_| _ = spacing.missing_before(5 * MS));
+        assert_eq!(spacing.missing_before(5 * MS), 0);
+        assert_eq!(spacing.missing_before(MS), 0);
+        (0..60).for_each(|_| _ = spacing.missing_before(MS));
+        assert_eq!(spacing.missing_before(4 * MS), 3);
     }
 
     #[test]

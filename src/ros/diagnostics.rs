@@ -73,8 +73,8 @@ pub struct Input {
     pub steady: bool,
     /// Messages received.
     pub received: u64,
-    /// Messages lost on the wire.
-    pub lost: u64,
+    /// Messages lost on the wire; `None` where the middleware does not tell.
+    pub lost: Option<u64>,
 }
 
 /// What the node knows of itself at one instant. Counts are totals since the start.
@@ -94,6 +94,8 @@ pub struct Snapshot {
     pub newest_ns: Option<i64>,
     /// Messages dropped, in the order of [`DropReason::ALL`]; without those of a full ring, which `counts` has.
     pub drops: [u64; DropReason::ALL.len()],
+    /// Joint states that never came, by the stamps of those that did.
+    pub missing: u64,
     /// Whether learning is switched on.
     pub learning: bool,
     /// How the deadline was kept.
@@ -135,6 +137,7 @@ impl Snapshot {
     /// Takes the drops as they stand.
     pub fn set_drops(&mut self, drops: &Drops) {
         self.drops = std::array::from_fn(|reason| drops.get(DropReason::ALL[reason]));
+        self.missing = drops.missing();
     }
 
     /// Whether the lifecycle's state is `active`.
@@ -304,8 +307,8 @@ impl Period<'_> {
         if elapsed_s > 0.0 { since(now, before) as f64 / elapsed_s } else { f64::NAN }
     }
 
-    fn input_before(&self, input: usize) -> (u64, u64) {
-        self.before.inputs.get(input).map_or((0, 0), |before| (before.received, before.lost))
+    fn input_before(&self, input: usize) -> (u64, Option<u64>) {
+        self.before.inputs.get(input).map_or((0, None), |before| (before.received, before.lost))
     }
 
     fn rate(&self, input: usize) -> f64 {
@@ -330,7 +333,11 @@ impl Period<'_> {
             let (topic, rate, usual) = (&input.topic, self.rate(index), self.usual[index]);
             card.number(format!("rate {topic} [Hz]"), rate, 1);
             card.number(format!("usual rate {topic} [Hz]"), usual.unwrap_or(f64::NAN), 1);
-            lost += card.count(&format!("lost on the wire {topic}"), input.lost, self.input_before(index).1);
+            lost += card.count_if_known(
+                &format!("lost on the wire {topic}"),
+                input.lost,
+                self.input_before(index).1,
+            );
             if stale || !now.is_active() || !input.steady {
                 continue;
             }
@@ -347,6 +354,11 @@ impl Period<'_> {
         card.number("sample rate [Hz]", self.per_second(now.samples, before.samples), 1);
         card.text("samples", now.samples);
         card.number("age of newest sample [ms]", age_ms.unwrap_or(f64::NAN), 1);
+        let missing = card.count("missing by stamps", now.missing, before.missing);
+        // What the middleware saw lost has been complained of.
+        if missing > 0 && lost == 0 {
+            card.complain(DiagnosticStatus::WARN, format!("{missing} missing by their stamps"));
+        }
         let total =
             |snapshot: &Snapshot| DropReason::ALL.iter().map(|&reason| snapshot.dropped(reason)).sum();
         let dropped = card.count("dropped", total(now), total(before));
@@ -569,7 +581,8 @@ mod tests {
             Percentiles { count: 1000, p50_us: 40.0, p999_us: 90.0, max_us: 120.0, ..Percentiles::default() };
         let mut latency = Window::default();
         latency[Stage::ArrivalToTorque as usize] = StageWindow { window: percentiles, run: percentiles };
-        let input = |topic: &str, steady, received| Input { topic: topic.into(), steady, received, lost: 0 };
+        let input =
+            |topic: &str, steady, received| Input { topic: topic.into(), steady, received, lost: Some(0) };
         Snapshot {
             stamp_ns: 1_700_000_000 * S + second as i64 * S,
             at_ns: second as i64 * S,
@@ -674,7 +687,7 @@ mod tests {
         let first = keys(&diagnostics.report(&Snapshot { inputs, ..Snapshot::default() }));
         let mut bad = well(1);
         bad.drops[DropReason::Stale as usize] = 3;
-        bad.inputs[0].lost = 1;
+        bad.inputs[0].lost = Some(1);
         bad.health.learner_mse[0] = f64::INFINITY;
         bad.counts = RunCounts { non_finite: 7, ring_full: 2, ..RunCounts::default() };
         bad.pinned = Some(Status::Panicked);
@@ -739,12 +752,12 @@ mod tests {
         now.drops[DropReason::Stale as usize] = 3;
         now.drops[DropReason::Torque as usize] = 1;
         now.counts.ring_full = 2;
-        now.inputs[1].lost = 5;
+        now.inputs[1].lost = Some(5);
         let input = find(&diagnostics.report(&now), "input");
         says(&input, Is::WARN, "5 lost on the wire; 6 dropped (3 stale, 2 ring_full, 1 torque)");
         assert_eq!(value(&input, "dropped ring_full in period"), "2");
         let mut later = well(2);
-        (later.drops, later.counts.ring_full, later.inputs[1].lost) = (now.drops, 2, 5);
+        (later.drops, later.counts.ring_full, later.inputs[1].lost) = (now.drops, 2, Some(5));
         let input = find(&diagnostics.report(&later), "input");
         says(&input, Is::OK, "1000 Hz, nothing dropped");
         assert_eq!((value(&input, "dropped"), value(&input, "dropped in period")), ("6".into(), "0".into()));

@@ -14,7 +14,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 
-use super::dds::MAX_DOMAIN;
+use super::domain::MAX_DOMAIN;
 use super::{Network, ServiceMapping, names};
 
 /// What the variables say.

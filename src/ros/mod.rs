@@ -7,8 +7,9 @@
 //! allocates, takes tens of microseconds and may take a lock, so it is never called by the pinned thread. Nothing here
 //! may be called by the pinned thread.
 //!
-//! The rest of the program knows this module's types only: [`dds`] needs no ROS installation; another implementation
-//! (rcl) has to offer the same [`Connection`].
+//! The rest of the program knows this module's types only. Behind them stands what the feature of the same name brings:
+//! `dds` needs no ROS installation, `rcl` speaks by way of the sourced ROS 2 and any of its middlewares. With both,
+//! [`open`] gives `rcl`'s.
 
 use std::fmt;
 use std::future::Future;
@@ -17,26 +18,49 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::msg::{Message, Service};
+use crate::realtime::wall_ns;
 
 pub mod arguments;
+#[cfg(feature = "dds")]
 pub mod dds;
 pub mod diagnostics;
+pub mod domain;
 pub mod environment;
 pub mod lifecycle;
 pub mod names;
 pub mod parameter_server;
 pub mod params;
+#[cfg(feature = "rcl")]
+pub mod rcl;
 pub mod rosout;
 pub mod statistics;
 pub mod time;
 
+#[cfg(not(any(feature = "dds", feature = "rcl")))]
+compile_error!(
+    "metagd needs one of the features `dds` (no ROS installation needed) and `rcl` (in a sourced ROS 2)"
+);
+
+use domain::MAX_DOMAIN;
+pub use domain::free_domain;
 pub use names::{NameError, Remapping, Scope};
+
+#[cfg(all(feature = "dds", not(feature = "rcl")))]
+use dds::DdsConnection as Opened;
+#[cfg(feature = "rcl")]
+use rcl::RclConnection as Opened;
+
+/// How often [`Publish::wait_for_subscribers`] looks.
+const MATCH_INTERVAL: Duration = Duration::from_millis(20);
+
+/// How long a peer that we know may need to know us in turn.
+const MATCH_GRACE: Duration = Duration::from_millis(100);
 
 /// The clock that stamps arrivals: nanoseconds of `CLOCK_MONOTONIC`, the pipeline's own.
 pub type Clock = fn() -> i64;
@@ -69,6 +93,12 @@ pub struct Arrival {
     pub monotonic_ns: i64,
     /// By the system's clock, since 1970; comparable with a header's stamp where the hosts' clocks agree.
     pub wall_ns: i64,
+}
+
+impl Arrival {
+    fn now(clock: Clock) -> Self {
+        Arrival { monotonic_ns: clock(), wall_ns: wall_ns() }
+    }
 }
 
 /// Which networks to speak on.
@@ -193,12 +223,14 @@ struct Counters {
 #[derive(Clone, Debug)]
 pub struct Subscription {
     topic: Arc<str>,
+    /// Whether the middleware tells us the publishers' numbers.
+    numbered: bool,
     counters: Arc<Counters>,
 }
 
 impl Subscription {
-    fn new(topic: &str) -> Self {
-        Subscription { topic: topic.into(), counters: Arc::default() }
+    fn new(topic: &str, numbered: bool) -> Self {
+        Subscription { topic: topic.into(), numbered, counters: Arc::default() }
     }
 
     /// The topic's full name, after expansion and remapping.
@@ -217,9 +249,9 @@ impl Subscription {
     }
 
     /// Messages that a publisher numbered and that never came: the gaps in each publisher's sequence since its first
-    /// message here.
-    pub fn lost(&self) -> u64 {
-        self.counters.lost.load(Ordering::Relaxed)
+    /// message here. `None` where the middleware does not tell the numbers, so that nobody can know.
+    pub fn lost(&self) -> Option<u64> {
+        self.numbered.then(|| self.counters.lost.load(Ordering::Relaxed))
     }
 }
 
@@ -239,7 +271,21 @@ pub trait Publish<M: ?Sized>: Send {
     fn matched(&self) -> usize;
 
     /// Waits until at least `count` subscriptions are matched, or `timeout` has passed; returns how many there are.
-    fn wait_for_subscribers(&self, count: usize, timeout: Duration) -> usize;
+    fn wait_for_subscribers(&self, count: usize, timeout: Duration) -> usize {
+        let deadline = Instant::now() + timeout;
+        loop {
+            let matched = self.matched();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if matched >= count {
+                std::thread::sleep(MATCH_GRACE.min(left));
+                return matched;
+            }
+            if left.is_zero() {
+                return matched;
+            }
+            std::thread::sleep(MATCH_INTERVAL.min(left));
+        }
+    }
 }
 
 /// One topic to publish on.
@@ -294,7 +340,33 @@ pub trait Connection: Send + Sized {
 /// # Errors
 /// [`RosError`]: a name or domain that is none, or a middleware that does not start.
 pub fn open(options: &NodeOptions, clock: Clock) -> Result<impl Connection + use<>, RosError> {
-    dds::DdsConnection::open(options, clock)
+    Opened::open(options, clock)
+}
+
+/// What follows the encapsulation header of a message in little-endian plain CDR, or why it is none.
+fn cdr_payload(message: &[u8]) -> Result<&[u8], String> {
+    match message.split_at_checked(4) {
+        None => Err("shorter than CDR's encapsulation header".to_string()),
+        Some(([0, 1, ..], payload)) => Ok(payload),
+        Some((header, _)) => Err(format!(
+            "its encapsulation is {:#04x}{:02x}, and only little-endian plain CDR (0x0001) can be published",
+            header[0], header[1]
+        )),
+    }
+}
+
+/// The package and the name in `package/kind/Name`.
+fn type_words<'a>(type_name: &'a str, kind: &str) -> Result<[&'a str; 2], RosError> {
+    let is_word =
+        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    match type_name.split('/').collect::<Vec<_>>()[..] {
+        [package, given, name] if given == kind && is_word(package) && is_word(name) => Ok([package, name]),
+        _ => Err(RosError::TypeName(type_name.to_string())),
+    }
+}
+
+fn failed(what: &str, name: &str, reason: impl ToString) -> RosError {
+    RosError::Middleware { what: format!("{what} {name}"), reason: reason.to_string() }
 }
 
 /// Why the ROS side failed.
@@ -307,7 +379,7 @@ pub enum RosError {
     #[error("`{0}` is not a type's name; write it as package/msg/Type, e.g. sensor_msgs/msg/JointState")]
     TypeName(String),
     /// The options' domain is out of range.
-    #[error("the node's domain = {0} is not a DDS domain; it must be from 0 to {max}", max = dds::MAX_DOMAIN)]
+    #[error("the node's domain = {0} is not a DDS domain; it must be from 0 to {MAX_DOMAIN}")]
     Domain(u16),
     /// A variable of the environment has no such value.
     #[error(transparent)]

@@ -131,9 +131,10 @@ impl Subjects {
             }
         }
         for (index, topic) in self.topics.iter().enumerate() {
-            let (received, lost) = now.inputs.get(index).map_or((0, 0), |input| (input.received, input.lost));
+            let (received, lost) =
+                now.inputs.get(index).map_or((0, None), |input| (input.received, input.lost));
             put(format_args!("metagd.input.{topic}.rate_hz"), rate(received, earlier.received[index]));
-            put(format_args!("metagd.input.{topic}.lost"), lost as f64);
+            put(format_args!("metagd.input.{topic}.lost"), known(lost));
         }
         for &reason in DropReason::ALL {
             put(format_args!("metagd.dropped.{}", reason.name()), now.dropped(reason) as f64);
@@ -171,6 +172,7 @@ impl Subjects {
             ("realtime.minor_page_faults", known(counts.page_faults.map(|faults| faults.minor))),
             ("realtime.major_page_faults", known(counts.page_faults.map(|faults| faults.major))),
             ("process.resident_bytes", known(now.resident_bytes)),
+            ("missing_by_stamps", now.missing as f64),
         ] {
             put(format_args!("metagd.{figure}"), value);
         }
@@ -204,7 +206,12 @@ mod tests {
         (health.learner_mse[1], health.rigid_body_mse[1]) = (0.25, 4.0);
         let mut now = Snapshot {
             at_ns: S / 10,
-            inputs: vec![Input { topic: "/arm/joint_states".into(), steady: true, received: 99, lost: 3 }],
+            inputs: vec![Input {
+                topic: "/arm/joint_states".into(),
+                steady: true,
+                received: 99,
+                lost: Some(3),
+            }],
             samples: 98,
             published: 97,
             health,

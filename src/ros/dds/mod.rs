@@ -23,7 +23,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
 use std::future::{poll_fn, ready};
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::Ipv4Addr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -46,31 +46,23 @@ use rustdds::no_key::SerializerAdapter;
 use rustdds::policy::ResourceLimits;
 use rustdds::{
     CDRSerializerAdapter, DomainParticipant, DomainParticipantBuilder, DomainParticipantStatusEvent, GUID,
-    QosPolicies, QosPolicyBuilder, RTPSEntity, RepresentationIdentifier, StatusEvented, Topic, TopicKind,
+    QosPolicies, QosPolicyBuilder, RTPSEntity, StatusEvented, Topic, TopicKind,
 };
 use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde::ser::SerializeTuple;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::domain::MAX_DOMAIN;
 use super::{
     Arrival, Callback, Clock, Connection, Durability, Handler, Network, NodeOptions, Publish, Publisher, Qos,
-    Reliability, Remapping, Reply, RosError, ServiceMapping, Stop, Subscription, environment, names,
+    Reliability, Remapping, Reply, RosError, ServiceMapping, Stop, Subscription, cdr_payload, environment,
+    failed, names, type_words,
 };
 use crate::msg::{Message, Service};
-use crate::realtime::wall_ns;
 
 mod peers;
 
 use peers::{Ear, Peers};
-
-/// The highest DDS domain whose ports exist (RTPS 2.5, section 9.6.2.3).
-pub const MAX_DOMAIN: u16 = 232;
-
-/// How often [`Publish::wait_for_subscribers`] looks.
-const MATCH_INTERVAL: Duration = Duration::from_millis(20);
-
-/// How long a peer that we know may need to know us in turn.
-const MATCH_GRACE: Duration = Duration::from_millis(100);
 
 /// So many samples of one topic in a row, then it is the others' turn.
 const SAMPLES_PER_TURN: u32 = 16;
@@ -226,7 +218,7 @@ impl Connection for DdsConnection {
             .create_subscription::<bool>(&topic, None)
             .map_err(|e| failed("subscribe to", &name, e))?;
         self.endpoints.push((reader.guid(), name.clone()));
-        let subscription = Subscription::new(&name);
+        let subscription = Subscription::new(&name, true);
         let (clock, counted) = (self.clock, subscription.clone());
         self.tasks
             .push(Box::new(move |stop, _| receive(reader, clock, callback, counted, stop).boxed_local()));
@@ -304,7 +296,7 @@ async fn receive<M>(
     let mut samples = pin!(reader.async_stream_seed(DecodeInto(&message)));
     let counters = &subscription.counters;
     while let Some(sample) = samples.next().await {
-        let arrival = Arrival { monotonic_ns: clock(), wall_ns: wall_ns() };
+        let arrival = Arrival::now(clock);
         match sample {
             Ok((decoded, info)) => {
                 counters.lost.fetch_add(sequences.gap_before(&info), Ordering::Relaxed);
@@ -427,7 +419,7 @@ impl Reach {
             // Seldom, and for as long as discovery takes: a thread is good enough for a timer.
             let waker = context.waker().clone();
             std::thread::spawn(move || {
-                std::thread::sleep(MATCH_INTERVAL);
+                std::thread::sleep(super::MATCH_INTERVAL);
                 waker.wake();
             });
             self.waiting.borrow_mut().push(context.waker().clone());
@@ -570,22 +562,6 @@ impl DdsPublisher {
         });
         matches.count()
     }
-
-    fn wait(&self, count: usize, timeout: Duration) -> usize {
-        let deadline = Instant::now() + timeout;
-        loop {
-            let matched = self.count_matched();
-            let left = deadline.saturating_duration_since(Instant::now());
-            if matched >= count {
-                std::thread::sleep(MATCH_GRACE.min(left));
-                return matched;
-            }
-            if left.is_zero() {
-                return matched;
-            }
-            std::thread::sleep(MATCH_INTERVAL.min(left));
-        }
-    }
 }
 
 impl<M: Serialize> Publish<M> for DdsPublisher {
@@ -601,10 +577,6 @@ impl<M: Serialize> Publish<M> for DdsPublisher {
     fn matched(&self) -> usize {
         self.count_matched()
     }
-
-    fn wait_for_subscribers(&self, count: usize, timeout: Duration) -> usize {
-        self.wait(count, timeout)
-    }
 }
 
 impl Publish<[u8]> for DdsPublisher {
@@ -613,24 +585,12 @@ impl Publish<[u8]> for DdsPublisher {
     }
 
     fn publish(&mut self, message: &[u8]) -> Result<(), RosError> {
-        let Some((header, payload)) = message.split_at_checked(4) else {
-            return Err(self.refused("shorter than CDR's encapsulation header"));
-        };
-        if header[..2] != RepresentationIdentifier::CDR_LE.to_bytes() {
-            return Err(self.refused(format!(
-                "its encapsulation is {:#04x}{:02x}, and only little-endian plain CDR (0x0001) can be published",
-                header[0], header[1]
-            )));
-        }
+        let payload = cdr_payload(message).map_err(|reason| self.refused(reason))?;
         self.send(Bytes::copy_from_slice(payload))
     }
 
     fn matched(&self) -> usize {
         self.count_matched()
-    }
-
-    fn wait_for_subscribers(&self, count: usize, timeout: Duration) -> usize {
-        self.wait(count, timeout)
     }
 }
 
@@ -658,10 +618,6 @@ impl Serialize for Cdr {
     }
 }
 
-fn failed(what: &str, name: &str, reason: impl ToString) -> RosError {
-    RosError::Middleware { what: format!("{what} {name}"), reason: reason.to_string() }
-}
-
 /// ROS topics stand under `rt` in DDS.
 fn dds_topic(full_name: &str) -> String {
     format!("rt{full_name}")
@@ -671,16 +627,6 @@ fn dds_topic(full_name: &str) -> String {
 fn dds_type(type_name: &str) -> Result<String, RosError> {
     let [package, name] = type_words(type_name, "msg")?;
     Ok(MessageTypeName::new(package, name).dds_msg_type())
-}
-
-/// The package and the name in `package/kind/Name`.
-fn type_words<'a>(type_name: &'a str, kind: &str) -> Result<[&'a str; 2], RosError> {
-    let is_word =
-        |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    match type_name.split('/').collect::<Vec<_>>()[..] {
-        [package, given, name] if given == kind && is_word(package) && is_word(name) => Ok([package, name]),
-        _ => Err(RosError::TypeName(type_name.to_string())),
-    }
 }
 
 fn policies(qos: Qos) -> QosPolicies {
@@ -709,27 +655,6 @@ fn mappings(mapping: ServiceMapping) -> &'static [ros2_client::ServiceMapping] {
     }
 }
 
-/// A domain, 1 to 101, in which nobody on this host listens for discovery. It is found, not reserved: open it soon.
-///
-/// # Errors
-/// [`RosError::NoFreeDomain`].
-pub fn free_domain() -> Result<u16, RosError> {
-    const DOMAINS: u64 = 101;
-    let since_1970 = wall_ns().unsigned_abs();
-    let start = u64::from(std::process::id()).wrapping_mul(31).wrapping_add(since_1970 / 1000);
-    (0..DOMAINS)
-        .map(|offset| (1 + (start.wrapping_add(offset)) % DOMAINS) as u16)
-        .find(|domain| is_free(*domain))
-        .ok_or(RosError::NoFreeDomain)
-}
-
-/// Whether the ports for discovery of the domain, by multicast and of its first participant, can be had alone.
-fn is_free(domain: u16) -> bool {
-    let multicast = 7400 + 250 * domain;
-    let bind = |port| UdpSocket::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port));
-    [multicast, multicast + 10, multicast + 11].map(bind).iter().all(Result::is_ok)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -738,6 +663,7 @@ mod tests {
         MAX_NAMES,
     };
     use proptest::prelude::*;
+    use rustdds::RepresentationIdentifier;
     use rustdds::no_key::Decode;
     use rustdds::serialization::CdrDeserializeSeedDecoder;
     use std::marker::PhantomData;
@@ -805,13 +731,6 @@ mod tests {
             let bytes = CDRSerializerAdapter::<JointState>::to_bytes(&longer).unwrap();
             prop_assert!(!decodes::<JointStateView>(&bytes));
         }
-    }
-
-    #[test]
-    fn a_domain_in_use_is_not_free() {
-        let domain = free_domain().unwrap();
-        let _taken = UdpSocket::bind(("0.0.0.0", 7400 + 250 * domain)).unwrap();
-        assert!(!is_free(domain));
     }
 
     #[test]
