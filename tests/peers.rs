@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Process, text, urdf};
-use metagd::ros::dds;
+use metagd::ros;
 use serde_json::{Value, json};
 
 const JOINTS: [&str; 7] = [
@@ -36,7 +36,7 @@ const LOOPBACK: &str = "<CycloneDDS><Domain><General><Interfaces><NetworkInterfa
 fn own_domain() -> (MutexGuard<'static, ()>, u16) {
     static TURN: Mutex<()> = Mutex::new(());
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    (turn, dds::free_domain().unwrap())
+    (turn, ros::free_domain().unwrap())
 }
 
 /// The interpreter with Cyclone DDS, or `None` after saying so.
