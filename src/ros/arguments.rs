@@ -82,6 +82,9 @@ impl Default for LogOptions {
 /// The middleware's crates: their own log lines are about inner workings, up to a peer's every leave.
 const MIDDLEWARE: [&str; 3] = ["rustdds", "ros2_client", "cdr_encoding"];
 
+/// Its one line says, at the end of every process, that `lo` has no multicast group to leave.
+const LISTENER: &str = "rustdds::network::udp_listener=off";
+
 /// Our own target in the log.
 const OURS: &str = env!("CARGO_CRATE_NAME");
 
@@ -292,6 +295,7 @@ impl LogOptions {
         for middleware in MIDDLEWARE {
             directives.push(format!("{middleware}={}", level.max(LogLevel::Error).directive()));
         }
+        directives.push(LISTENER.to_string());
         for (logger, level) in &self.loggers {
             let is_node = nodes.iter().any(|node| {
                 let full = node.trim_start_matches('/').replace('/', ".");
@@ -456,7 +460,7 @@ mod tests {
             levels.iter().for_each(|level| log.set(level).unwrap());
             log.directives(&["/cell/arm".into()])
         };
-        let quiet = "rustdds=error,ros2_client=error,cdr_encoding=error";
+        let quiet = format!("rustdds=error,ros2_client=error,cdr_encoding=error,{LISTENER}");
         assert_eq!(directives(&[]), format!("info,{quiet}"));
         assert_eq!(directives(&["info", "DEBUG"]), format!("debug,{quiet}"));
         assert_eq!(directives(&["Fatal"]), format!("off,{}", quiet.replace("error", "off")));
