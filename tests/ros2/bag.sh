@@ -26,7 +26,7 @@ stop "$robot"
 stop "$node"
 
 for storage in mcap sqlite3; do
-    if metagd replay "$folder/$storage" --topic /joint_states --urdf "$urdf" > "$folder/replay.log" 2>&1; then
+    if metagd replay "$folder/$storage" --urdf "$urdf" > "$folder/replay.log" 2>&1; then
         grep -q 'rigid-body' "$folder/replay.log" && pass "metagd replay, $storage" \
             || fail "metagd replay, $storage" "$(tail -n 3 "$folder/replay.log" | tr '\n' ' ')"
     else
