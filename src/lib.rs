@@ -23,8 +23,8 @@ pub mod ros;
 
 pub mod experiment;
 
-pub mod node;
-
 pub mod report;
+
+pub mod node;
 
 pub mod command;

@@ -269,6 +269,31 @@ fn a_writer_refuses_what_would_spoil_the_bag() {
 }
 
 #[test]
+fn of_several_topics_the_one_called_joint_states_is_the_robots() {
+    let folder = tempfile::tempdir().unwrap();
+    let bag = |name: &str, topics: &[&str]| {
+        let path = folder.path().join(name);
+        let mut writer =
+            BagWriter::create(&path, Storage::Mcap, Compression::None, Split::default()).unwrap();
+        for (value, topic) in topics.iter().enumerate() {
+            writer.add_topic(topic, JOINT_STATE).unwrap();
+            let state = joint_state(1_000_000_000, value as f64);
+            writer.write(topic, state.header.stamp.to_ns(), &state).unwrap();
+        }
+        writer.finish().unwrap();
+        path
+    };
+    let robot = open(&bag("robot", &["/metagd/feedforward", "/arm/joint_states"])).unwrap();
+    assert_eq!(rows(&robot)[0].q[0], 1.0);
+    for (name, topics) in
+        [("two", ["/left/joint_states", "/right/joint_states"]), ("none", ["/states", "/efforts"])]
+    {
+        let text = error(&bag(name, &topics), &RecordingOptions::default());
+        assert!(text.contains("choose one by name"), "{text}");
+    }
+}
+
+#[test]
 fn joints_are_mapped_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bag");

@@ -24,7 +24,7 @@ const DEFAULT_TOLERANCE_NS: i64 = 5_000_000;
 /// What to read of a recording.
 #[derive(Clone, Debug, Default)]
 pub struct RecordingOptions {
-    /// The topic of sensor_msgs/JointState; `None`: the only one.
+    /// The topic of sensor_msgs/JointState; `None`: the only one, or the only one called `joint_states`.
     pub topic: Option<String>,
     /// The topic that brings the measured torques, where the joint states do not: sensor_msgs/JointState (its effort,
     /// paired by stamp and name) or std_msgs/Float64MultiArray (in the order of the joints, paired by log time).
@@ -348,7 +348,11 @@ fn find_topic(reader: &BagReader, name: Option<&str>) -> Result<Arc<Topic>, BagE
             Err(BagError::WrongType { path: path(), topic, found, wanted: JOINT_STATE })
         };
     }
-    let mut candidates = reader.topics().iter().filter(|topic| is_joint_state(topic));
+    // A bag of a whole robot has the node's own feed-forward beside the states, and more.
+    let customary = |topic: &Topic| topic.name.rsplit('/').next() == Some("joint_states");
+    let of_type = || reader.topics().iter().filter(|topic| is_joint_state(topic));
+    let any_customary = of_type().any(|topic| customary(topic));
+    let mut candidates = of_type().filter(|topic| !any_customary || customary(topic));
     match (candidates.next(), candidates.next()) {
         (Some(topic), None) => Ok(Arc::clone(topic)),
         (None, _) => {

@@ -163,7 +163,7 @@ pub fn run(mut cli: Cli, rosout: Option<Rosout>) -> ExitCode {
         if broken_pipe {
             return ExitCode::SUCCESS;
         }
-        complain(&described(&error));
+        complain(&crate::report::described(&error));
         ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
     })
 }
@@ -171,17 +171,6 @@ pub fn run(mut cli: Cli, rosout: Option<Rosout>) -> ExitCode {
 /// Not `eprintln!`, which panics when nobody reads standard error any more.
 fn complain(error: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "error: {error}");
-}
-
-/// The error and its causes in one line, without the causes that it names itself.
-fn described(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
 }
 
 /// Writes figures to standard output in one piece.
@@ -223,14 +212,5 @@ mod tests {
         assert!(with(&["cell.a:=debug", "-r", "__node:=a", "-r", "__ns:=/cell"]).ends_with(",metagd=debug"));
         assert!(with(&["a:=debug"]).ends_with(",a=debug"));
         assert!(directives(&["metagd", "params"]).starts_with("info,rustdds=error"));
-    }
-
-    #[test]
-    fn a_cause_is_said_once() {
-        let cause = || std::io::Error::other("disk full");
-        let told = anyhow::Error::new(cause()).context("cannot save: disk full");
-        assert_eq!(super::described(&told), "cannot save: disk full");
-        let untold = anyhow::Error::new(cause()).context("cannot save");
-        assert_eq!(super::described(&untold), "cannot save: disk full");
     }
 }

@@ -42,7 +42,7 @@ pub struct Args {
     /// (persistence, persistence-1, rigid-body, rigid-body+i, rls, rff). Default: all baselines.
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
     compare: Vec<String>,
-    /// Topic of sensor_msgs/JointState in the bags; needed only if a bag has several.
+    /// Topic of sensor_msgs/JointState in the bags; needed only if a bag has several, or none called `joint_states`.
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
     /// Of an .mcap file that is cut off (power loss, full disk), replay what is left instead of failing.

@@ -93,9 +93,15 @@ impl Announcements {
         }
     }
 
-    /// An arm is there, and with it figures to tell.
-    pub(super) fn configured(&mut self, body: &Body) {
-        let Some(engine) = &body.engine else { return };
+    /// An arm has come, and with it figures to tell; or it has gone.
+    fn follow(&mut self, body: &Body) {
+        let Some(engine) = &body.engine else {
+            self.statistics = None;
+            return;
+        };
+        if self.statistics.is_some() {
+            return;
+        }
         let topics: Vec<_> = body.house.subscriptions.iter().map(|s| s.topic().to_string()).collect();
         self.report = diagnostics(&self.node, &engine.joints, &body.config);
         let statistics = Statistics::new(&engine.joints, &topics, MonotonicClock::new().now_ns());
@@ -108,6 +114,7 @@ impl Announcements {
         if let Some((rosout, log)) = &mut self.rosout {
             (0..LINES).map_while(|_| rosout.try_recv()).for_each(|line| said(log.publish(&line)));
         }
+        self.follow(body);
         let now = Instant::now();
         let (report, figures) = (now >= self.report_due, now >= self.statistics_due);
         if !report && !figures {

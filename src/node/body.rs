@@ -26,6 +26,7 @@ use crate::learn::checkpoint;
 use crate::realtime::runtime::RunCounts;
 use crate::realtime::thread::{resident_bytes, unlock_memory};
 use crate::realtime::{Clock, MonotonicClock};
+use crate::report::described;
 use crate::ros::diagnostics::{Input, Snapshot};
 use crate::ros::lifecycle::{Managed, Outcome, State};
 use crate::ros::time::RosTime;
@@ -178,7 +179,7 @@ impl Body {
         if wanted && self.saved.elapsed() >= every {
             match self.save() {
                 Ok(done) => tracing::info!("{done}"),
-                Err(error) => tracing::error!("the checkpoint was not saved: {error:#}"),
+                Err(error) => tracing::error!("the checkpoint was not saved: {}", described(&error)),
             }
         }
     }
@@ -284,7 +285,7 @@ impl Body {
         match done {
             Ok(()) => Outcome::Success(String::new()),
             Err(error) => {
-                let text = format!("{error:#}");
+                let text = described(&error);
                 self.trouble = Some(error);
                 failed(text)
             }

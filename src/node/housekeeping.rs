@@ -26,11 +26,11 @@ pub(super) struct Housekeeping {
 }
 
 impl Housekeeping {
-    pub(super) fn new(log: LatencyLog, drops: Drops, subscriptions: Vec<Subscription>) -> Self {
+    pub(super) fn new(log: LatencyLog, drops: Drops) -> Self {
         Housekeeping {
             log,
             drops,
-            subscriptions,
+            subscriptions: Vec::new(),
             snapshot: Snapshot::default(),
             malformed: 0,
             unlogged: false,

@@ -32,6 +32,7 @@ use self::wiring::Ask;
 use crate::config::Config;
 use crate::msg::lifecycle::Transition;
 use crate::realtime::{Clock, Drops, LatencyLog, MonotonicClock, Summary};
+use crate::report::described;
 use crate::ros::lifecycle::{Lifecycle, State};
 use crate::ros::parameter_server::ParameterServer;
 use crate::ros::rosout::Rosout;
@@ -88,26 +89,29 @@ pub fn run(options: Options, interrupted: impl Fn() -> bool) -> Result<Summary> 
     let mut connection = ros::open(&graph, || MonotonicClock::new().now_ns())?;
     let time = RosTime::new(config.use_sim_time);
     let shared = Shared::default();
-    let subscriptions = wiring::subscribe(&mut connection, &config, &shared, &time)?;
-    wiring::listen(&mut connection, &config, &shared, &time)?;
-    let outlets = wiring::outlets(&mut connection, &config)?;
     let announcements = Announcements::new(&mut connection, &config, rosout)?;
+    let outlets = wiring::outlets(&mut connection, &config)?;
     let (asks, asked) = mpsc::channel();
     wiring::serve(&mut connection, &asks)?;
     drop(asks);
+    wiring::listen(&mut connection, &config, &shared, &time)?;
     let name = connection.node_name().to_string();
+    let house = Housekeeping::new(log, Drops::default());
+    let mut node = Node {
+        parameters: ParameterServer::new(&name, config.clone()),
+        body: Body::new(config.clone(), shared.clone(), house, outlets, inject_panic),
+        lifecycle: Lifecycle::new(),
+        time: time.clone(),
+        announcements,
+    };
+    if config.autostart && !node.body.awaits_description() {
+        // Before anything is subscribed to: what a player sends to its first subscriber shall not be lost.
+        node.reach(Transition::CONFIGURE, State::Inactive)?;
+    }
+    node.body.house.subscriptions = wiring::subscribe(&mut connection, &config, &shared, &time)?;
     let stop = Stop::new();
     let listening = listen(connection, &stop)?;
     tracing::info!("{name} is there");
-
-    let house = Housekeeping::new(log, Drops::default(), subscriptions);
-    let mut node = Node {
-        parameters: ParameterServer::new(&name, config.clone()),
-        body: Body::new(config, shared, house, outlets, inject_panic),
-        lifecycle: Lifecycle::new(),
-        time,
-        announcements,
-    };
     node.announce_parameters();
     let until = lifetime.map(|time| Instant::now() + time);
     let ended = || interrupted() || until.is_some_and(|until| Instant::now() >= until);
@@ -161,33 +165,36 @@ impl Node {
         }
     }
 
-    /// Configures and activates.
+    /// Goes on to active, from wherever it is before that.
     fn start(&mut self) -> Result<()> {
-        for (id, reached) in [(Transition::CONFIGURE, State::Inactive), (Transition::ACTIVATE, State::Active)]
-        {
-            self.change(&Transition::by_id(id));
-            if self.lifecycle.state() != reached {
-                return Err(self.body.trouble.take().unwrap_or_else(|| anyhow::anyhow!("cannot start")));
-            }
+        if self.lifecycle.state() == State::Unconfigured {
+            self.reach(Transition::CONFIGURE, State::Inactive)?;
         }
-        Ok(())
+        self.reach(Transition::ACTIVATE, State::Active)
+    }
+
+    fn reach(&mut self, transition: u8, state: State) -> Result<()> {
+        self.change(&Transition::by_id(transition));
+        if self.lifecycle.state() == state {
+            return Ok(());
+        }
+        Err(self
+            .body
+            .trouble
+            .take()
+            .unwrap_or_else(|| anyhow::anyhow!("the node cannot become {}", state.label())))
     }
 
     /// Goes through a transition, if it may from here, and says so to whoever listens.
     fn change(&mut self, transition: &Transition) -> bool {
         let Node { body, lifecycle, time, announcements, .. } = self;
-        let configured = body.engine.is_some();
-        let changed = lifecycle.change(transition, body, &mut |event| announcements.transition(event, time));
-        if body.engine.is_some() && !configured {
-            announcements.configured(body);
-        }
-        changed
+        lifecycle.change(transition, body, &mut |event| announcements.transition(event, time))
     }
 
     /// Something went wrong outside of any transition.
     fn raise_error(&mut self, error: anyhow::Error) {
         let Node { body, lifecycle, time, announcements, .. } = self;
-        let reason = format!("{error:#}");
+        let reason = described(&error);
         body.trouble = Some(error);
         lifecycle.raise_error(&reason, body, &mut |event| announcements.transition(event, time));
     }

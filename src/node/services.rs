@@ -17,6 +17,7 @@ use crate::msg::parameters::{
     SetParametersResponse,
 };
 use crate::msg::services::{Done, Empty, SetBoolRequest};
+use crate::report::described;
 
 impl Node {
     pub(super) fn list_parameters(&mut self, request: ListParametersRequest) -> ListParametersResponse {
@@ -37,7 +38,7 @@ impl Node {
 
     pub(super) fn set_parameters(&mut self, request: SetParametersRequest) -> SetParametersResponse {
         let Node { body, parameters, time, announcements, .. } = self;
-        let mut apply = |config: &_| body.apply(config).map_err(|error| format!("{error:#}"));
+        let mut apply = |config: &_| body.apply(config).map_err(|error| described(&error));
         let (response, event) = parameters.set(&request, time.now(), &mut apply);
         announcements.changed(event.as_ref(), parameters.config());
         response
@@ -48,7 +49,7 @@ impl Node {
         request: SetParametersRequest,
     ) -> SetParametersAtomicallyResponse {
         let Node { body, parameters, time, announcements, .. } = self;
-        let mut apply = |config: &_| body.apply(config).map_err(|error| format!("{error:#}"));
+        let mut apply = |config: &_| body.apply(config).map_err(|error| described(&error));
         let (response, event) = parameters.set_atomically(&request, time.now(), &mut apply);
         announcements.changed(event.as_ref(), parameters.config());
         response
@@ -132,7 +133,7 @@ fn done(result: Result<String>) -> Done {
             Done { success: true, message }
         }
         Err(error) => {
-            let message = format!("{error:#}");
+            let message = described(&error);
             tracing::warn!("{message}");
             Done { success: false, message }
         }

@@ -115,12 +115,32 @@ pub fn short_names(names: &[String]) -> Vec<String> {
     if shortened.iter().any(String::is_empty) { names.to_vec() } else { shortened }
 }
 
+/// The error and its causes in one line, without the causes that it names itself.
+pub fn described(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn names(list: &[&str]) -> Vec<String> {
         list.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = || std::io::Error::other("disk full");
+        let told = anyhow::Error::new(cause()).context("cannot save: disk full");
+        assert_eq!(super::described(&told), "cannot save: disk full");
+        let untold = anyhow::Error::new(cause()).context("cannot save");
+        assert_eq!(super::described(&untold), "cannot save: disk full");
     }
 
     #[test]

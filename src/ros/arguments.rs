@@ -85,6 +85,9 @@ const MIDDLEWARE: [&str; 3] = ["rustdds", "ros2_client", "cdr_encoding"];
 /// A crate that logs as an error, whenever a peer leaves, that there was no message to take; what does go wrong it returns.
 const SILENT: &str = "r2r=off";
 
+/// Its one line says, at the end of every process, that `lo` has no multicast group to leave.
+const LISTENER: &str = "rustdds::network::udp_listener=off";
+
 /// Our own target in the log.
 const OURS: &str = env!("CARGO_CRATE_NAME");
 
@@ -295,7 +298,7 @@ impl LogOptions {
         for middleware in MIDDLEWARE {
             directives.push(format!("{middleware}={}", level.max(LogLevel::Error).directive()));
         }
-        directives.push(SILENT.to_string());
+        directives.extend([LISTENER, SILENT].map(String::from));
         for (logger, level) in &self.loggers {
             let is_node = nodes.iter().any(|node| {
                 let full = node.trim_start_matches('/').replace('/', ".");
@@ -460,7 +463,7 @@ mod tests {
             levels.iter().for_each(|level| log.set(level).unwrap());
             log.directives(&["/cell/arm".into()])
         };
-        let quiet = "rustdds=error,ros2_client=error,cdr_encoding=error,r2r=off";
+        let quiet = format!("rustdds=error,ros2_client=error,cdr_encoding=error,{LISTENER},{SILENT}");
         assert_eq!(directives(&[]), format!("info,{quiet}"));
         assert_eq!(directives(&["info", "DEBUG"]), format!("debug,{quiet}"));
         assert_eq!(directives(&["Fatal"]), format!("off,{}", quiet.replace("error", "off")));

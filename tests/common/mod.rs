@@ -12,10 +12,15 @@ pub(crate) struct Process(pub(crate) Child);
 
 impl Process {
     pub(crate) fn start(domain: u16, args: &[&str]) -> Process {
+        Process::start_with(domain, args, &[])
+    }
+
+    pub(crate) fn start_with(domain: u16, args: &[&str], environment: &[(&str, &str)]) -> Process {
         let child = Command::new(PROGRAM)
             .args(args)
             .env("ROS_DOMAIN_ID", domain.to_string())
             .env("ROS_LOCALHOST_ONLY", "1")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -21,7 +21,7 @@
 //!   filter.
 
 use std::cell::RefCell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::future::{poll_fn, ready};
 use std::net::Ipv4Addr;
 use std::pin::pin;
@@ -66,6 +66,14 @@ use peers::{Ear, Peers};
 
 /// So many samples of one topic in a row, then it is the others' turn.
 const SAMPLES_PER_TURN: u32 = 16;
+
+/// So many first bytes the GUIDs of one process share. In Cyclone DDS's service mapping they are all that a request tells of
+/// its client's GUID.
+const PROCESS: usize = 8;
+
+/// How long a match may take to reach the reader. RustDDS tells us first, and then the reader up to which number it has
+/// missed everything: an answer sent in between would count as missed.
+const SETTLED: Duration = Duration::from_millis(20);
 
 /// How long an answer waits for its reader to be known.
 const REACH_PATIENCE: Duration = Duration::from_secs(1);
@@ -377,7 +385,8 @@ async fn answer<S>(
 /// then is lost to it.
 struct Reach {
     participant: DomainParticipant,
-    matched: RefCell<HashSet<GUID>>,
+    /// Since when.
+    matched: RefCell<HashMap<GUID, Instant>>,
     waiting: RefCell<Vec<Waker>>,
 }
 
@@ -387,7 +396,7 @@ impl Reach {
     }
 
     fn matched(&self, reader: GUID) {
-        self.matched.borrow_mut().insert(reader);
+        self.matched.borrow_mut().insert(reader, Instant::now());
         self.waiting.take().into_iter().for_each(Waker::wake);
     }
 
@@ -400,7 +409,7 @@ impl Reach {
         let guid = request.writer_gid.to_bytes16();
         let mut until = None;
         poll_fn(|context| {
-            if self.is_matched(&guid[..12], topic) {
+            if self.is_matched(&guid[..PROCESS], topic) {
                 return Poll::Ready(());
             }
             let now = Instant::now();
@@ -425,7 +434,7 @@ impl Reach {
             let guid = reader.reader_proxy.remote_reader_guid;
             guid.to_bytes().starts_with(prefix)
                 && reader.subscription_topic_data.topic_name() == topic
-                && matched.contains(&guid)
+                && matched.get(&guid).is_some_and(|since| since.elapsed() >= SETTLED)
         })
     }
 }
