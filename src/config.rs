@@ -352,7 +352,7 @@ parameters! {
         "Start every network's output layer at zero: nothing is added to the rigid body before something is learnt.";
     rate: f64 = 0.03, paper 0.01;
         "learner.rate" live, Range::Above(0.0, 1.0), "",
-        "The base learning rate; with a memory, where each of its local models starts.";
+        "The base learning rate; with a memory, where each of its local models starts (what it has learnt since stays: changed while running, it counts for gd and adam).";
     batch: usize = 10;
         "learner.batch", Range::Within(1.0, 1000.0), "samples",
         "How many samples make one learning step.";
@@ -370,7 +370,7 @@ parameters! {
         "Gradients are clipped to [-clip, clip], coordinate by coordinate.";
     memory_rate: f64 = 0.1, paper 0.01;
         "memory.rate" live, Range::Within(0.0, 10.0), "",
-        "The memory's own learning rate (the authors' mem_lr).";
+        "The memory's own learning rate (the authors' mem_lr); learners without a memory have no use for it.";
     memory_groups: String = "tensor".into();
         "memory.groups", Range::OneOf(&["tensor", "layer"]), "",
         "One memory per tensor (a layer's weights, a layer's biases) or one per layer.";

@@ -231,6 +231,36 @@ fn disabled_it_sends_zero_and_frozen_it_does_not_learn() {
     assert_eq!((seen, batches), (300, 29));
 }
 
+#[test]
+fn disabled_it_gets_to_zero_by_the_clock_where_the_stamps_hardly_advance() {
+    let config = Config { limit_ramp: 0.02, limit_decay: 0.05, limit_rate: 1e9, ..config() };
+    let runtime = start(&config);
+    let (sender, torques, commands) = (runtime.sender(), runtime.torques(), runtime.commands());
+    let mut torque = Torque::default();
+    let samples = samples(&config, 100);
+    for sample in &samples {
+        sender.send(now(sample)).unwrap();
+        torque = torques.recv(PATIENCE).unwrap();
+    }
+    assert!(torque.feedforward[1].abs() > 10.0, "{:?}", torque.feedforward);
+    assert!(commands.send(Command::SetEnabled(false)).is_ok());
+    let began = std::time::Instant::now();
+    let mut before = torque.feedforward[1].abs();
+    for ns in 1.. {
+        let stamp_ns = samples[99].stamp_ns + ns;
+        sender.send(Sample { stamp_ns, ..now(&samples[99]) }).unwrap();
+        let size = torques.recv(PATIENCE).unwrap().feedforward[1].abs();
+        assert!(size <= before && before - size < 15.0, "{before} {size}");
+        before = size;
+        if runtime.is_at_zero() {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(before, 0.0);
+}
+
 /// One joint; panics where the test says.
 #[derive(Default)]
 struct Fragile {

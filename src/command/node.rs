@@ -48,7 +48,7 @@ pub fn run(args: &Args, rosout: Option<Rosout>) -> Result<()> {
         inject_panic: args.inject_panic,
         rosout,
     };
-    report(&node::run(options, || interrupt.raised())?, args.json)
+    report(&node::run(options, move || interrupt.raised())?, args.json)
 }
 
 fn report(summary: &Summary, json: bool) -> Result<()> {

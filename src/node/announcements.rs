@@ -94,7 +94,7 @@ impl Announcements {
     }
 
     /// An arm has come, and with it figures to tell; or it has gone.
-    fn follow(&mut self, body: &Body) {
+    fn follow(&mut self, body: &mut Body, lifecycle: &str, time: &RosTime) {
         let Some(engine) = &body.engine else {
             self.statistics = None;
             return;
@@ -104,9 +104,19 @@ impl Announcements {
         }
         let topics: Vec<_> = body.house.subscriptions.iter().map(|s| s.topic().to_string()).collect();
         self.report = diagnostics(&self.node, &engine.joints, &body.config);
-        let statistics = Statistics::new(&engine.joints, &topics, MonotonicClock::new().now_ns());
+        let mut statistics = Statistics::new(&engine.joints, &topics, MonotonicClock::new().now_ns());
+        // Counts go on from what they are.
+        let now = body.snapshot(lifecycle, time, false);
+        self.report.begin_with(now);
+        statistics.collect(now);
         said(self.names.publish(statistics.names()));
         self.statistics = Some(statistics);
+    }
+
+    /// Publishes everything, due or not.
+    pub(super) fn tell_now(&mut self, body: &mut Body, lifecycle: &str, time: &RosTime) {
+        self.report_due = Instant::now();
+        self.tell(body, lifecycle, time);
     }
 
     /// Publishes what is due.
@@ -114,7 +124,7 @@ impl Announcements {
         if let Some((rosout, log)) = &mut self.rosout {
             (0..LINES).map_while(|_| rosout.try_recv()).for_each(|line| said(log.publish(&line)));
         }
-        self.follow(body);
+        self.follow(body, lifecycle, time);
         let now = Instant::now();
         let (report, figures) = (now >= self.report_due, now >= self.statistics_due);
         if !report && !figures {

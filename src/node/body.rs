@@ -73,6 +73,8 @@ pub(super) struct Body {
     inject_panic: u64,
     /// When a checkpoint was written last.
     saved: Instant,
+    /// Whether the process shall end.
+    interrupted: Box<dyn Fn() -> bool>,
 }
 
 impl Body {
@@ -82,6 +84,7 @@ impl Body {
         house: Housekeeping,
         outlets: Outlets,
         inject_panic: u64,
+        interrupted: Box<dyn Fn() -> bool>,
     ) -> Self {
         Body {
             config,
@@ -94,6 +97,7 @@ impl Body {
             outlets: Some(outlets),
             inject_panic,
             saved: Instant::now(),
+            interrupted,
         }
     }
 
@@ -103,10 +107,7 @@ impl Body {
         if self.shared.panicked.load(Ordering::Relaxed) {
             bail!("the intake panicked, and the torque was taken to zero");
         }
-        if self.engine.as_ref().is_some_and(|engine| !engine.is_running()) {
-            bail!("the pinned thread has ended");
-        }
-        Ok(())
+        self.engine.as_ref().map_or(Ok(()), Engine::check)
     }
 
     /// Takes over a changed configuration, which may differ in live parameters only.
@@ -222,9 +223,14 @@ impl Body {
 
     fn configure(&mut self) -> Result<()> {
         check_writable(&self.config)?;
+        let until = Instant::now() + Duration::from_secs_f64(self.config.robot_description_timeout);
+        while self.awaits_description() && Instant::now() < until && !(self.interrupted)() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
         let arm = self.arm()?;
         let (log, outlets) = (&mut self.house.log, &mut self.outlets);
-        let engine = Engine::start(&self.config, arm, self.inject_panic, outlets, log)?;
+        let started = Engine::start(&self.config, arm, self.inject_panic, outlets, log);
+        let engine = started.inspect_err(|_| unlock_memory())?;
         self.house.snapshot.grants = Some(engine.runtime.grants().clone());
         let joints = engine.joints.join(", ");
         tracing::info!(
@@ -250,9 +256,13 @@ impl Body {
 
     fn deactivate(&mut self) -> Result<()> {
         let engine = self.engine.as_ref().context("the node is not configured")?;
-        let house = &mut self.house;
+        let (house, interrupted) = (&mut self.house, &self.interrupted);
         engine.let_out(false, false)?;
-        engine.wait_for_zero(&self.config, || house.keep(Some(engine)))?;
+        engine.wait_for_zero(&self.config, || {
+            house.keep(Some(engine));
+            // Whoever interrupts wants the shorter way of a shutdown, which follows.
+            !interrupted()
+        })?;
         self.shared.set_line(None);
         self.active = false;
         Ok(())
@@ -270,6 +280,8 @@ impl Body {
         let (outlets, stopped) = engine.stop();
         self.outlets = Some(outlets);
         self.house.fetch(&telemetry);
+        let known = &mut self.house.snapshot;
+        (known.health, known.torque, known.newest_ns) = Default::default();
         unlock_memory();
         let stopped = stopped?;
         self.counts = stopped.counts;
@@ -310,13 +322,19 @@ impl Managed for Body {
     }
 
     fn on_cleanup(&mut self) -> Outcome {
-        let done = self.end(true);
+        // While it can still be kept: what cannot be saved here may be saved elsewhere.
+        if !self.config.save.is_empty()
+            && let Err(error) = self.save()
+        {
+            return self.outcome(Err(error), Outcome::Failure);
+        }
+        let done = self.end(false);
         self.outcome(done, Outcome::Error)
     }
 
     fn on_shutdown(&mut self, _from: State) -> Outcome {
         let done = self.end(true);
-        self.outcome(done, Outcome::Error)
+        self.outcome(done, Outcome::Failure)
     }
 
     fn on_error(&mut self) -> Outcome {

@@ -4,8 +4,10 @@
 //! measuring the machine's stalls, a decay). The publisher is a thread of its own: it sends the newest torque, and while
 //! publishing is off it sends what leads to zero and then nothing.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -54,7 +56,9 @@ pub(super) struct Engine {
     pub(super) probe: Option<Probe>,
     pub(super) output: Arc<Output>,
     commands: CommandSender<NodeModel>,
-    publisher: JoinHandle<Outlets>,
+    publisher: JoinHandle<(Outlets, Result<()>)>,
+    /// The longest that a torque may take to zero at `limits.rate` alone.
+    at_rate: Duration,
     spare: Option<Box<ArmLearner>>,
 }
 
@@ -87,6 +91,8 @@ impl Engine {
             tracing::info!("loaded {} ({})", config.load, config.reload);
         }
         let spare = Box::new(model.learner().clone());
+        let most = limits.magnitude().iter().filter(|most| most.is_finite()).fold(0.0, |a: f64, b| a.max(*b));
+        let at_rate = Duration::from_secs_f64((most / config.limit_rate).min(3600.0));
         let pipeline =
             Pipeline::new(config, PanicAfter::new(model, inject_panic), limits, MonotonicClock::new());
         let runtime = Runtime::start(config, pipeline)?;
@@ -98,6 +104,9 @@ impl Engine {
                 log.record_probe_before(&tick);
             }
         }
+        if outlets.as_ref().is_some_and(|outlets| !outlets.serve(config)) {
+            bail!("the topics for torques were lost with a publisher that panicked; start the node anew");
+        }
         let output = Arc::new(Output::default());
         let publisher = publish(&joints, runtime.torques(), outlets, &output)?;
         Ok(Engine {
@@ -105,6 +114,7 @@ impl Engine {
             commands: runtime.commands(),
             probe: Probe::start(config, &cpus),
             publisher,
+            at_rate,
             spare: Some(spare),
             output,
             runtime,
@@ -118,9 +128,15 @@ impl Engine {
         Ok(Line { intake, sender: self.runtime.sender() })
     }
 
-    /// How the pinned thread and its publisher are.
-    pub(super) fn is_running(&self) -> bool {
-        self.runtime.status() == Status::Running && !self.publisher.is_finished()
+    /// Whether the pinned thread and its publisher run; an error names the one that does not.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.runtime.status() != Status::Running {
+            bail!("the pinned thread has ended");
+        }
+        if self.publisher.is_finished() {
+            bail!("the publisher has ended");
+        }
+        Ok(())
     }
 
     /// Other settings, between two batches.
@@ -139,20 +155,19 @@ impl Engine {
         self.send(Command::NewTask)
     }
 
-    /// Calls `meanwhile` until the torque is zero; an error if it does not get there.
-    pub(super) fn wait_for_zero(&self, config: &Config, mut meanwhile: impl FnMut()) -> Result<()> {
-        let ramp =
-            Duration::from_secs_f64(config.limit_ramp + config.limit_decay + config.limit_timeout * 1e-3);
-        let until = Instant::now() + ramp + TO_ZERO;
-        while self.is_running() && !self.runtime.is_at_zero() {
+    /// Calls `meanwhile` until the torque is zero, or until it says to wait no longer; an error if it does not get there.
+    pub(super) fn wait_for_zero(&self, config: &Config, mut meanwhile: impl FnMut() -> bool) -> Result<()> {
+        let ways = config.limit_ramp + config.limit_decay + config.limit_timeout * 1e-3;
+        let until = Instant::now() + Duration::from_secs_f64(ways) + self.at_rate + TO_ZERO;
+        while !self.runtime.is_at_zero() {
+            self.check()?;
             if Instant::now() > until {
                 bail!("the torque has not reached zero");
             }
             std::thread::sleep(Duration::from_millis(5));
-            meanwhile();
-        }
-        if !self.is_running() {
-            bail!("the pinned thread has ended");
+            if !meanwhile() {
+                return Ok(());
+            }
         }
         Ok(())
     }
@@ -188,13 +203,25 @@ impl Engine {
         let stopped = self.runtime.stop();
         drop(self.probe);
         match self.publisher.join() {
-            Ok(outlets) => (outlets, stopped.map_err(Into::into)),
+            Ok((outlets, published)) => {
+                (outlets, stopped.map_err(Into::into).and_then(|s| published.map(|()| s)))
+            }
             Err(_) => (Outlets::default(), Err(anyhow::anyhow!("the publisher thread panicked"))),
         }
     }
 
-    fn send(&self, command: Command<NodeModel>) -> Result<()> {
-        self.commands.send(command).map_err(|_| anyhow::anyhow!("the pinned thread takes no commands"))
+    /// Queues a command, waiting for room: a learning step may be under way.
+    fn send(&self, mut command: Command<NodeModel>) -> Result<()> {
+        let until = Instant::now() + ANSWER;
+        while let Err(refused) = self.commands.send(command) {
+            self.check()?;
+            if Instant::now() > until {
+                bail!("the pinned thread takes no commands");
+            }
+            command = refused;
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     fn spare(&mut self) -> Result<Box<ArmLearner>> {
@@ -214,7 +241,8 @@ impl Engine {
             if self.spare.is_some() {
                 return Ok(());
             }
-            if !self.is_running() || Instant::now() > until {
+            self.check()?;
+            if Instant::now() > until {
                 bail!("the pinned thread has not answered");
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -262,43 +290,120 @@ pub(super) struct Outlets {
     pub(super) commands: Outlet<Float64MultiArray>,
 }
 
-/// Starts the publisher thread; it ends when the pinned thread has.
+impl Outlets {
+    /// Whether every topic that is named has its publisher.
+    fn serve(&self, config: &Config) -> bool {
+        (config.topic_feedforward.is_empty() || self.feedforward.publisher.is_some())
+            && (config.topic_commands.is_empty() || self.commands.publisher.is_some())
+    }
+}
+
+/// Starts the publisher thread; it ends when the pinned thread has. A zero that the middleware did not take is sent again
+/// until it does: after it there may come nothing else.
 fn publish(
     joints: &[String],
     torques: TorqueReceiver<NodeModel>,
     outlets: &mut Option<Outlets>,
     output: &Arc<Output>,
-) -> Result<JoinHandle<Outlets>> {
-    let mut outlets = outlets.take().unwrap_or_default();
-    let output = output.clone();
-    let mut state =
-        JointState { name: joints.to_vec(), effort: vec![0.0; joints.len()], ..JointState::default() };
-    let mut floats = Float64MultiArray { data: vec![0.0; joints.len()], ..Float64MultiArray::default() };
-    let mut at_zero = true;
-    let mut send = move |torque: &Torque, outlets: &mut Outlets| {
-        let efforts = &torque.feedforward[..floats.data.len()];
-        output.newest.0.force_push(*torque);
-        let silent = at_zero && !output.published.load(Ordering::Relaxed);
-        at_zero = efforts.iter().all(|&tau| tau == 0.0);
-        if silent && at_zero {
+) -> Result<JoinHandle<(Outlets, Result<()>)>> {
+    let taken = outlets.take().unwrap_or_default();
+    let mut sender = Sender::new(joints, taken, output.clone());
+    let (give, given) = mpsc::channel::<Sender>();
+    let spawned = std::thread::Builder::new().name("publisher".into()).spawn(move || {
+        let Ok(mut sender) = given.recv() else { return (Outlets::default(), Ok(())) };
+        let served = catch_unwind(AssertUnwindSafe(|| {
+            loop {
+                match torques.newest(AGAIN) {
+                    Some(torque) => sender.send(&torque),
+                    None if torques.status() != Status::Running => return sender.settle(),
+                    None => sender.again(),
+                }
+            }
+        }));
+        let published = served.map_err(|_| {
+            // The panic was one torque's; a zero may still get through, and nothing else will.
+            let _ = catch_unwind(AssertUnwindSafe(|| sender.send(&Torque::default())));
+            anyhow::anyhow!("the publisher panicked, and zero torque was sent")
+        });
+        (sender.outlets, published)
+    });
+    match spawned {
+        Ok(thread) => {
+            let _ = give.send(sender);
+            Ok(thread)
+        }
+        Err(error) => {
+            *outlets = Some(std::mem::take(&mut sender.outlets));
+            Err(error.into())
+        }
+    }
+}
+
+/// How often a zero that was not taken is offered again.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// The publisher thread's messages, made once.
+struct Sender {
+    outlets: Outlets,
+    output: Arc<Output>,
+    state: JointState,
+    floats: Float64MultiArray,
+    at_zero: bool,
+    untaken: bool,
+}
+
+impl Sender {
+    fn new(joints: &[String], outlets: Outlets, output: Arc<Output>) -> Self {
+        let zeros = vec![0.0; joints.len()];
+        Sender {
+            outlets,
+            output,
+            state: JointState { name: joints.to_vec(), effort: zeros.clone(), ..JointState::default() },
+            floats: Float64MultiArray { data: zeros, ..Float64MultiArray::default() },
+            at_zero: true,
+            untaken: false,
+        }
+    }
+
+    fn send(&mut self, torque: &Torque) {
+        let efforts = &torque.feedforward[..self.floats.data.len()];
+        self.output.newest.0.force_push(*torque);
+        let silent = self.at_zero && !self.untaken && !self.output.published.load(Ordering::Relaxed);
+        self.at_zero = efforts.iter().all(|&tau| tau == 0.0);
+        if silent && self.at_zero {
             return;
         }
-        floats.data.copy_from_slice(efforts);
-        state.effort.copy_from_slice(efforts);
-        state.header = Header { stamp: Time::from_ns(torque.stamp_ns), ..Header::default() };
-        outlets.commands.offer(&floats, &output);
-        outlets.feedforward.offer(&state, &output);
-        output.sent.fetch_add(1, Ordering::Relaxed);
-    };
-    Ok(std::thread::Builder::new().name("publisher".into()).spawn(move || {
-        loop {
-            match torques.newest(Duration::from_millis(100)) {
-                Some(torque) => send(&torque, &mut outlets),
-                None if torques.status() != Status::Running => return outlets,
-                None => {}
-            }
+        self.floats.data.copy_from_slice(efforts);
+        self.state.effort.copy_from_slice(efforts);
+        self.state.header = Header { stamp: Time::from_ns(torque.stamp_ns), ..Header::default() };
+        self.offer();
+    }
+
+    fn offer(&mut self) {
+        let commanded = self.outlets.commands.offer(&self.floats, &self.output);
+        let told = self.outlets.feedforward.offer(&self.state, &self.output);
+        self.untaken = !(commanded && told);
+        if !self.untaken {
+            self.output.sent.fetch_add(1, Ordering::Relaxed);
         }
-    })?)
+    }
+
+    fn again(&mut self) {
+        if self.untaken && self.at_zero {
+            self.offer();
+        }
+    }
+
+    /// At the end: the last zero gets some more chances.
+    fn settle(&mut self) {
+        for _ in 0..5 {
+            self.again();
+            if !self.untaken {
+                return;
+            }
+            std::thread::sleep(AGAIN);
+        }
+    }
 }
 
 /// A topic that the node publishes on, if it is named. What the middleware does not take now is not worth sending later,
@@ -320,9 +425,10 @@ impl<M> Outlet<M> {
         Outlet { publisher: Some(publisher), ..Outlet::default() }
     }
 
-    fn offer(&mut self, message: &M, output: &Output) {
+    /// Whether it was taken, or there is nobody to offer it to.
+    fn offer(&mut self, message: &M, output: &Output) -> bool {
         let Some(Err(error)) = self.publisher.as_mut().map(|publisher| publisher.publish(message)) else {
-            return;
+            return true;
         };
         self.refused += 1;
         output.refused.fetch_add(1, Ordering::Relaxed);
@@ -330,5 +436,6 @@ impl<M> Outlet<M> {
             self.said = Some(Instant::now());
             tracing::warn!("{error} ({} torques were not published so far)", self.refused);
         }
+        false
     }
 }

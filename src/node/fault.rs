@@ -67,8 +67,8 @@ impl<M: Model> Model for PanicAfter<M> {
         self.inner.take(state, what);
     }
 
-    fn tune(&mut self, tuning: &Tuning) {
-        self.inner.tune(tuning);
+    fn tune(&mut self, tuning: &Tuning) -> bool {
+        self.inner.tune(tuning)
     }
 
     fn health(&self) -> Health {

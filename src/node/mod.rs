@@ -18,6 +18,7 @@
 //! | `housekeeping` | latencies, drops, health |
 //! | `fault` | the panic that a test can inject |
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::JoinHandle;
@@ -49,6 +50,9 @@ mod wiring;
 
 /// How often telemetry is fetched, and signals are looked at.
 const HOUSEKEEPING: Duration = Duration::from_millis(20);
+
+/// So many requests may wait for the node's thread; more are left unanswered.
+const ASKS: usize = 256;
 
 /// What the middleware gets to deliver the last torque, before its connection is closed.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -82,7 +86,7 @@ struct Node {
 /// A middleware that does not start; with `autostart`, whatever keeps the node from becoming active and whatever goes
 /// wrong afterwards (without, the node is then unconfigured, and waits for its manager); a checkpoint or log that cannot
 /// be written at the end.
-pub fn run(options: Options, interrupted: impl Fn() -> bool) -> Result<Summary> {
+pub fn run(options: Options, interrupted: impl Fn() -> bool + Clone + 'static) -> Result<Summary> {
     let Options { config, graph, time: lifetime, inject_panic, rosout } = options;
     let run_dir = (!config.run_dir.is_empty()).then(|| Path::new(&config.run_dir));
     let log = LatencyLog::new(&config, run_dir)?;
@@ -91,7 +95,7 @@ pub fn run(options: Options, interrupted: impl Fn() -> bool) -> Result<Summary> 
     let shared = Shared::default();
     let announcements = Announcements::new(&mut connection, &config, rosout)?;
     let outlets = wiring::outlets(&mut connection, &config)?;
-    let (asks, asked) = mpsc::channel();
+    let (asks, asked) = mpsc::sync_channel(ASKS);
     wiring::serve(&mut connection, &asks)?;
     drop(asks);
     wiring::listen(&mut connection, &config, &shared, &time)?;
@@ -99,7 +103,14 @@ pub fn run(options: Options, interrupted: impl Fn() -> bool) -> Result<Summary> 
     let house = Housekeeping::new(log, Drops::default());
     let mut node = Node {
         parameters: ParameterServer::new(&name, config.clone()),
-        body: Body::new(config.clone(), shared.clone(), house, outlets, inject_panic),
+        body: Body::new(
+            config.clone(),
+            shared.clone(),
+            house,
+            outlets,
+            inject_panic,
+            Box::new(interrupted.clone()),
+        ),
         lifecycle: Lifecycle::new(),
         time: time.clone(),
         announcements,
@@ -115,11 +126,15 @@ pub fn run(options: Options, interrupted: impl Fn() -> bool) -> Result<Summary> 
     node.announce_parameters();
     let until = lifetime.map(|time| Instant::now() + time);
     let ended = || interrupted() || until.is_some_and(|until| Instant::now() >= until);
-    let lived = node.live(&asked, || ended() || listening.is_finished());
+    let lived = catch_unwind(AssertUnwindSafe(|| node.live(&asked, || ended() || listening.is_finished())));
+    let lived = lived.unwrap_or_else(|_| bail!("the node's own thread panicked"));
 
     tracing::info!("stopping");
-    node.change(&Transition::by_label("shutdown"));
+    if node.lifecycle.state() != State::Finalized {
+        node.change(&Transition::by_label("shutdown"));
+    }
     let shut_down = node.body.trouble.take().map_or(Ok(()), Err);
+    node.tell_now(node.lifecycle.state());
     let Node { body: Body { house, counts, outlets, .. }, announcements, .. } = node;
     std::thread::sleep(LAST_WORDS);
     drop((outlets, announcements));
@@ -143,7 +158,10 @@ impl Node {
                 && (!self.body.awaits_description() || Instant::now() >= until)
             {
                 starting = None;
-                self.start()?;
+                // Unless a manager was faster.
+                if let State::Unconfigured | State::Inactive = self.lifecycle.state() {
+                    self.start()?;
+                }
             }
             match asked.recv_timeout(HOUSEKEEPING) {
                 Ok(ask) => ask(self),
@@ -191,8 +209,15 @@ impl Node {
         lifecycle.change(transition, body, &mut |event| announcements.transition(event, time))
     }
 
+    /// Tells what there is to tell, whether or not it is due.
+    fn tell_now(&mut self, state: State) {
+        self.announcements.tell_now(&mut self.body, state.label(), &self.time);
+    }
+
     /// Something went wrong outside of any transition.
     fn raise_error(&mut self, error: anyhow::Error) {
+        // Before the engine ends, which takes what it tells of itself with it.
+        self.tell_now(State::ErrorProcessing);
         let Node { body, lifecycle, time, announcements, .. } = self;
         let reason = described(&error);
         body.trouble = Some(error);

@@ -6,7 +6,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, PoisonError};
 
 use serde::Serialize;
@@ -126,7 +126,7 @@ pub(super) fn outlets(connection: &mut impl Connection, config: &Config) -> Resu
 }
 
 /// Wires the services.
-pub(super) fn serve(connection: &mut impl Connection, asks: &Sender<Ask>) -> Result<(), RosError> {
+pub(super) fn serve(connection: &mut impl Connection, asks: &SyncSender<Ask>) -> Result<(), RosError> {
     let mut desk = Desk { connection, asks };
     desk.serve::<ListParameters>("~/list_parameters", Node::list_parameters)?;
     desk.serve::<GetParameters>("~/get_parameters", Node::get_parameters)?;
@@ -150,7 +150,7 @@ pub(super) fn serve(connection: &mut impl Connection, asks: &Sender<Ask>) -> Res
 /// Where requests are left for the node.
 struct Desk<'a, C> {
     connection: &'a mut C,
-    asks: &'a Sender<Ask>,
+    asks: &'a SyncSender<Ask>,
 }
 
 impl<C: Connection> Desk<'_, C> {
@@ -166,8 +166,11 @@ impl<C: Connection> Desk<'_, C> {
     {
         let asks = self.asks.clone();
         let leave = move |request, reply: Reply<S::Response>| {
+            let ask: Ask = Box::new(move |node: &mut Node| reply.send(answer(node, request)));
             // Nobody at the other end: the node is leaving, and with it the service.
-            let _ = asks.send(Box::new(move |node: &mut Node| reply.send(answer(node, request))));
+            if let Err(TrySendError::Full(_)) = asks.try_send(ask) {
+                tracing::warn!("too many requests wait already; one is left unanswered");
+            }
         };
         self.connection.serve::<S>(name, Box::new(leave))
     }

@@ -95,6 +95,11 @@ impl Gate {
         }
     }
 
+    /// Whether it is switched on.
+    pub fn is_enabled(&self) -> bool {
+        self.settings.enabled
+    }
+
     /// Other settings from the next score on. Switched off, the gates open at once; switched on, they stay as they are
     /// until their next score.
     pub fn set(&mut self, settings: &GateSettings) {

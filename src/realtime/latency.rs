@@ -58,6 +58,9 @@ const STALL: i64 = 100_000;
 /// How long after a miss its stalls may still be reported, ns.
 const SETTLED_AFTER: i64 = 2_000_000_000;
 
+/// Samples that are further apart are not of one stream, ns.
+const PAUSE: i64 = 1_000_000_000;
+
 /// Stalls that are remembered.
 const STALLS: usize = 65_536;
 
@@ -334,7 +337,10 @@ impl LatencyLog {
         self.add(Stage::Predict, timing.predict_ns);
         self.add(Stage::ArrivalToTorque, timing.arrival_to_torque_ns);
         let at = timing.arrival_ns;
-        self.arrivals = Some(self.arrivals.map_or((at, at, 1), |(first, _, n)| (first, at, n + 1)));
+        // What was never meant to come, while the node was not active, is no omission.
+        let pause = |last: i64| Some(at - last).filter(|apart| *apart > PAUSE).unwrap_or(0);
+        let arrivals = self.arrivals.map(|(first, last, n)| (first + pause(last), at, n + 1));
+        self.arrivals = Some(arrivals.unwrap_or((at, at, 1)));
     }
 
     fn record_batch(&mut self, report: &BatchReport) {

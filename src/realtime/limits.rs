@@ -173,8 +173,8 @@ impl Limits {
         self.clipped
     }
 
-    /// Disabled, the torque goes to zero over `limits.ramp` and stays there; enabled again, it goes from where it is by then
-    /// to the wanted one in the same way.
+    /// Disabled, the torque goes to zero over `limits.ramp` and stays there, whatever gaps there are meanwhile; enabled
+    /// again, it goes from where it is by then to the wanted one in the same way.
     pub fn set_enabled(&mut self, enabled: bool) {
         if enabled != self.enabled {
             self.begin_ramp();
@@ -182,9 +182,15 @@ impl Limits {
         self.enabled = enabled;
     }
 
-    /// Other settings from the next sample on. A torque beyond a magnitude that has become smaller goes there as fast as
-    /// the rate allows.
+    /// Other settings from the next sample on. A ramp goes on from the share that it has reached, a decay from what is
+    /// left. A torque beyond a magnitude that has become smaller goes there as fast as the rate allows; towards a larger
+    /// one it ramps.
     pub fn set(&mut self, settings: &LimitSettings) {
+        self.ramped_s = self.gain() * settings.ramp_s;
+        self.decayed_s = None;
+        if settings.torque > self.settings.torque {
+            self.begin_ramp();
+        }
         self.settings = *settings;
         self.magnitude = magnitudes(&self.effort, settings.torque);
     }
@@ -201,7 +207,7 @@ impl Limits {
         self.last_stamp_ns = Some(stamp_ns);
         self.decayed_s = None;
         let LimitSettings { timeout_s, decay_s, ramp_s, .. } = self.settings;
-        if elapsed_s > timeout_s {
+        if elapsed_s > timeout_s && self.enabled {
             self.begin_ramp();
         }
         let dt = elapsed_s.clamp(0.0, timeout_s.min(STEP_BOUND * self.spacing_s));
@@ -209,7 +215,7 @@ impl Limits {
             self.spacing_s += SPACING_SHARE * (dt - self.spacing_s);
         }
         self.ramped_s = (self.ramped_s + dt).min(ramp_s);
-        let gain = if ramp_s > 0.0 { self.ramped_s / ramp_s } else { 1.0 };
+        let gain = self.gain();
         for (joint, &wanted) in wanted.iter().enumerate().take(self.joints) {
             let (limit, last) = (self.magnitude[joint], self.last[joint]);
             let target = if wanted.is_finite() {
@@ -218,7 +224,7 @@ impl Limits {
                 blend(self.held[joint], wanted, gain)
             } else {
                 self.non_finite += 1;
-                let step = limit / decay_s * dt;
+                let step = self.effort[joint] / decay_s * dt;
                 if step.is_finite() { last - last.clamp(-step, step) } else { 0.0 }
             };
             self.last[joint] = self.towards(joint, target, dt);
@@ -261,7 +267,14 @@ impl Limits {
         self.begin_ramp();
     }
 
-    fn begin_ramp(&mut self) {
+    /// How far the present ramp has come, from 0 to 1.
+    fn gain(&self) -> f64 {
+        let ramp_s = self.settings.ramp_s;
+        if ramp_s > 0.0 { (self.ramped_s / ramp_s).min(1.0) } else { 1.0 }
+    }
+
+    /// The torque goes over `limits.ramp` from where it is to the wanted one: what is wanted comes from elsewhere now.
+    pub(super) fn begin_ramp(&mut self) {
         self.held = self.last;
         self.ramped_s = 0.0;
     }
@@ -484,6 +497,54 @@ mod tests {
         assert!(Limits::new(&Config::default(), 17, &[]).is_err());
     }
 
+    #[test]
+    fn another_ramp_or_decay_moves_no_torque() {
+        let mut limits = limits(|_| ());
+        let ramp = |ramp_s| LimitSettings { ramp_s, ..LimitSettings::from_config(&Config::default()) };
+        for ms in 0..500 {
+            limits.apply(ms * MS, &both(30.0));
+        }
+        for (k, ramp_s) in [10.0, 0.1, 1.0, 0.01].into_iter().enumerate() {
+            let before = limits.last()[0];
+            limits.set(&ramp(ramp_s));
+            let after = limits.apply((500 + k as i64) * MS, &both(30.0))[0];
+            assert!(after >= before && after - before <= 2.0, "{before} {after}");
+        }
+        for ms in 504..2000 {
+            limits.apply(ms * MS, &both(30.0));
+        }
+        for (k, ramp_s) in [10.0, 0.0, 1.0].into_iter().enumerate() {
+            limits.set(&ramp(ramp_s));
+            assert_eq!(limits.apply((2000 + k as i64) * MS, &both(30.0)), both(30.0));
+        }
+        limits.decay(0.05);
+        let left = limits.last()[0];
+        limits.set(&LimitSettings { decay_s: 10.0, ..ramp(1.0) });
+        assert!(limits.decay(1e-3)[0] <= left);
+    }
+
+    #[test]
+    fn disabled_it_gets_to_zero_through_gaps_and_by_a_broken_model() {
+        let mut limits = limits(|c| c.limit_torque = 0.5);
+        for ms in 0..2000 {
+            limits.apply(ms * MS, &both(20.0));
+        }
+        limits.set_enabled(false);
+        for k in 1..=200 {
+            limits.apply((2000 + 50 * k) * MS, &both(20.0));
+        }
+        assert!(limits.is_zero(), "{:?}", limits.last());
+        limits.set_enabled(true);
+        for ms in 0..2000 {
+            limits.apply((20_000 + ms) * MS, &both(20.0));
+        }
+        limits.set(&LimitSettings { torque: 0.0, rate: 1.0, ..limits.settings });
+        for ms in 0..40_000 {
+            limits.apply((22_000 + ms) * MS, &both(f64::NAN));
+        }
+        assert!(limits.is_zero(), "{:?}", limits.last());
+    }
+
     /// What a robot's input and the live loop may do to the limits.
     #[derive(Clone, Copy, Debug)]
     enum Event {
@@ -494,6 +555,8 @@ mod tests {
         /// A silence that decays for this long, s.
         Decay(f64),
         Enable(bool),
+        /// Another ramp, s.
+        Ramp(f64),
     }
 
     fn event() -> impl Strategy<Value = Event> {
@@ -504,6 +567,7 @@ mod tests {
             1 => (1..40u8, torque(), torque()).prop_map(|(n, a, b)| Event::Burst(n, a, b)),
             2 => prop_oneof![9 => 0.0..0.3f64, 1 => prop::num::f64::ANY].prop_map(Event::Decay),
             1 => any::<bool>().prop_map(Event::Enable),
+            1 => (0.0..1.0f64).prop_map(Event::Ramp),
         ]
     }
 
@@ -551,6 +615,12 @@ mod tests {
                     }
                     Event::Enable(enabled) => {
                         limits.set_enabled(enabled);
+                        continue;
+                    }
+                    Event::Ramp(ramp_s) => {
+                        let magnitude = limits.magnitude;
+                        limits.set(&LimitSettings { ramp_s, ..limits.settings });
+                        limits.magnitude = magnitude;
                         continue;
                     }
                 };

@@ -79,8 +79,10 @@ pub trait Model: Send {
     /// Takes over the part of `state` that `what` names, as a new task begins with it.
     fn take(&mut self, _state: &Self::State, _what: Reload) {}
 
-    /// Other rates and another gate from the next step on.
-    fn tune(&mut self, _tuning: &Tuning) {}
+    /// Other rates and another gate. True if another torque may be predicted for the same motion from now on.
+    fn tune(&mut self, _tuning: &Tuning) -> bool {
+        false
+    }
 
     /// How it is doing.
     fn health(&self) -> Health {
@@ -230,8 +232,10 @@ impl Model for InverseDynamics {
             rigid += (effort - rigid_body[joint]).powi(2);
         }
         let rows = self.batch.len().max(1) as f64;
-        // A frozen network is neither kept nor put back: what the gate asks for beyond opening and shutting is not done.
-        let _ = self.gate.update(joint, learner / rows, rigid / rows);
+        // A frozen network that went astray is not put back: it is what the user froze.
+        if self.gate.update(joint, learner / rows, rigid / rows) == Action::Snapshot {
+            self.learner.snapshot(joint);
+        }
     }
 
     fn end_batch(&mut self) {
@@ -259,9 +263,11 @@ impl Model for InverseDynamics {
         }
     }
 
-    fn tune(&mut self, tuning: &Tuning) {
+    fn tune(&mut self, tuning: &Tuning) -> bool {
+        let was_gated = self.gate.is_enabled();
         self.learner.set_rates(&tuning.rates);
         self.gate.set(&tuning.gate);
+        was_gated && !tuning.gate.enabled
     }
 
     fn health(&self) -> Health {

@@ -18,6 +18,7 @@ use super::limits::Limits;
 use super::model::{Health, Model};
 use super::tuning::Tuning;
 use crate::config::Config;
+use crate::learn::Reload;
 use crate::sample::{MAX_JOINTS, Motion, PerJoint, Sample, Torque};
 
 /// What is counted over a run.
@@ -189,11 +190,22 @@ impl<M: Model, C: Clock> Pipeline<M, C> {
         report
     }
 
-    /// Other settings, between samples. With learning off, the frozen model is only scored for the gate.
+    /// Other settings, between samples. With learning off, the frozen model is only scored for the gate. Where they
+    /// change what is predicted, the torque ramps there.
     pub fn tune(&mut self, tuning: &Tuning) {
         self.learning = tuning.learning;
         self.limits.set(&tuning.limits);
-        self.model.tune(tuning);
+        if self.model.tune(tuning) {
+            self.limits.begin_ramp();
+        }
+    }
+
+    /// Takes over a part of another model's state, between samples; the torque ramps to what that predicts.
+    pub fn take(&mut self, state: &M::State, what: Reload) {
+        self.model.take(state, what);
+        if matches!(what, Reload::All | Reload::Network) {
+            self.limits.begin_ramp();
+        }
     }
 
     /// Runs every path of the model once, and leaves it as it was; may allocate.

@@ -11,6 +11,9 @@
 //! | telemetry | pinned, [`TelemetryReceiver`] | the newest is lost and counted |
 //! | commands | [`CommandSender`], pinned | handed back to the sender |
 //!
+//! A torque that is disabled ramps to zero in the stamps' time; where these advance too slowly for that (a bag played slowly,
+//! a hostile driver), it decays by the clock on the wall once `limits.ramp` and half a second are over.
+//!
 //! When no sample has come for `limits.timeout`, torques that decay to zero go out about every millisecond, with the last
 //! sample's `seq` and stamp and no prediction; then the thread sleeps. A clean stop decays in the same way.
 //!
@@ -51,6 +54,9 @@ const DECAY_EVERY: Duration = Duration::from_millis(1);
 
 /// How long the thread sleeps at a time when there is nothing to do; whoever has something for it wakes it.
 const IDLE: Duration = Duration::from_millis(100);
+
+/// How long beyond `limits.ramp` a torque may take to zero by the stamps' time, once it is disabled, ns.
+const OUT_MARGIN_NS: i64 = 500_000_000;
 
 /// A stop that has not decayed to zero this long after `limits.decay` (the rate limit may be slower) jumps there, ns.
 const STOP_MARGIN_NS: i64 = 1_000_000_000;
@@ -572,6 +578,8 @@ fn pinned_thread<M: Model>(
         spin: Duration::from_nanos((config.wait_spin * 1e3) as u64),
         timeout_ns: timeout_ns(&limits),
         stop_within_ns: stop_within_ns(&limits),
+        ramp_ns: ramp_ns(&limits),
+        zero_by_ns: None,
         baseline: allocations(),
         last: Torque::default(),
         decayed_until_ns: None,
@@ -602,6 +610,10 @@ fn timeout_ns(limits: &LimitSettings) -> i64 {
     (limits.timeout_s * 1e9) as i64
 }
 
+fn ramp_ns(limits: &LimitSettings) -> i64 {
+    (limits.ramp_s * 1e9) as i64
+}
+
 fn stop_within_ns(limits: &LimitSettings) -> i64 {
     (limits.decay_s * 1e9) as i64 + STOP_MARGIN_NS
 }
@@ -613,6 +625,9 @@ struct Pinned<'a, M: Model> {
     spin: Duration,
     timeout_ns: i64,
     stop_within_ns: i64,
+    ramp_ns: i64,
+    /// Disabled: by when the torque shall be zero, however slowly stamps advance.
+    zero_by_ns: Option<i64>,
     baseline: Allocations,
     /// The last sample's seq, stamp and arrival, with zero torque: what goes out when nothing else can.
     last: Torque,
@@ -659,8 +674,17 @@ impl<M: Model> Pinned<'_, M> {
             arrival_ns: sample.arrival_ns,
             ..Torque::default()
         };
-        self.decayed_until_ns = None;
-        let torque = self.pipeline.on_sample(sample);
+        let decayed_until_ns = self.decayed_until_ns.take();
+        let before =
+            self.zero_by_ns.filter(|by_ns| taken_ns > *by_ns).map(|_| self.pipeline.limits().clone());
+        let mut torque = self.pipeline.on_sample(sample);
+        if let Some(before) = before.filter(|before| !before.is_zero()) {
+            // The stamps have not let it get to zero; the clock on the wall does.
+            *self.pipeline.limits_mut() = before;
+            let dt_ns = taken_ns - decayed_until_ns.unwrap_or(taken_ns);
+            torque.feedforward = self.pipeline.limits_mut().decay(dt_ns as f64 * 1e-9);
+            self.decayed_until_ns = Some(taken_ns);
+        }
         let predicted_ns = self.clock.now_ns();
         self.shared.hand_over(torque);
         let handed_over_ns = self.clock.now_ns();
@@ -687,16 +711,22 @@ impl<M: Model> Pinned<'_, M> {
             Command::Tune(tuning) => {
                 self.timeout_ns = timeout_ns(&tuning.limits);
                 self.stop_within_ns = stop_within_ns(&tuning.limits);
+                self.ramp_ns = ramp_ns(&tuning.limits);
                 self.pipeline.tune(&tuning);
             }
-            Command::SetEnabled(enabled) => self.pipeline.limits_mut().set_enabled(enabled),
+            Command::SetEnabled(enabled) => {
+                self.pipeline.limits_mut().set_enabled(enabled);
+                let within_ns = self.ramp_ns.saturating_add(OUT_MARGIN_NS);
+                let by_ns = self.clock.now_ns().saturating_add(within_ns);
+                self.zero_by_ns = if enabled { None } else { self.zero_by_ns.or(Some(by_ns)) };
+            }
             Command::NewTask => self.pipeline.model_mut().new_task(),
             Command::Snapshot(mut state) => {
                 self.pipeline.model().snapshot(&mut state);
                 self.hand_back(state);
             }
             Command::Take(state, what) => {
-                self.pipeline.model_mut().take(&state, what);
+                self.pipeline.take(&state, what);
                 self.hand_back(state);
             }
         }

@@ -1,8 +1,9 @@
 //! What may change while the node runs, without a lock or an allocation on the pinned thread.
 //!
 //! Contract: made from a checked [`Config`] by whoever changed it, and sent by value as
-//! [`Command::Tune`](super::Command::Tune). The pinned thread obeys between two samples: the limits change with the next sample,
-//! rates, gate and learning with the next batch's step, so that no batch is learnt with half of a change.
+//! [`Command::Tune`](super::Command::Tune). The pinned thread obeys between two samples, and so between two batches' steps: the
+//! limits, and a gate that is switched off, change with the next sample; rates, learning and the rest of the gate with the
+//! next batch's step. No batch is learnt with half of a change.
 
 use super::gate::GateSettings;
 use super::limits::LimitSettings;

@@ -183,6 +183,11 @@ impl Diagnostics {
         }
     }
 
+    /// The first period begins with `now`: what was counted before is no news.
+    pub fn begin_with(&mut self, now: &Snapshot) {
+        self.before.clone_from(now);
+    }
+
     /// Other thresholds from the next report on.
     pub fn set_thresholds(&mut self, thresholds: Thresholds) {
         self.thresholds = thresholds;

@@ -304,6 +304,7 @@ impl Lifecycle {
         }
         let (during, now) = (during.label(), self.state.label());
         match outcome {
+            Outcome::Success(text) if text.is_empty() => tracing::info!(state = now, "{during} succeeded"),
             Outcome::Success(text) => tracing::info!(state = now, "{during} succeeded: {text}"),
             Outcome::Failure(text) => tracing::warn!(state = now, "{during} failed: {text}"),
             Outcome::Error(text) => tracing::error!(state = now, "error while {during}: {text}"),

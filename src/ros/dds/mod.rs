@@ -27,6 +27,7 @@ use std::net::Ipv4Addr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
@@ -78,7 +79,8 @@ const SETTLED: Duration = Duration::from_millis(20);
 /// How long an answer waits for its reader to be known.
 const REACH_PATIENCE: Duration = Duration::from_secs(1);
 
-/// So many requests of one service wait for their answers; more stay in the middleware until one is answered.
+/// So many requests of one service wait for their answers; more stay in the middleware, as deep as its queue is, until one
+/// is answered.
 const PENDING_REPLIES: usize = 16;
 
 /// So many publishers of one topic have their sequences watched; beyond, the longest silent is forgotten.
@@ -387,21 +389,28 @@ struct Reach {
     participant: DomainParticipant,
     /// Since when.
     matched: RefCell<HashMap<GUID, Instant>>,
-    waiting: RefCell<Vec<Waker>>,
+    /// To a thread that wakes who waits, a little later.
+    later: Option<mpsc::Sender<Waker>>,
 }
 
 impl Reach {
     fn new(participant: DomainParticipant) -> Rc<Self> {
-        Rc::new(Reach { participant, matched: RefCell::default(), waiting: RefCell::default() })
+        let (later, due) = mpsc::channel::<Waker>();
+        let timer = std::thread::Builder::new().name("ros-timer".into()).spawn(move || {
+            while let Ok(waker) = due.recv() {
+                std::thread::sleep(super::MATCH_INTERVAL);
+                due.try_iter().chain([waker]).for_each(Waker::wake);
+            }
+        });
+        Rc::new(Reach { participant, matched: RefCell::default(), later: timer.is_ok().then_some(later) })
     }
 
     fn matched(&self, reader: GUID) {
         self.matched.borrow_mut().insert(reader, Instant::now());
-        self.waiting.take().into_iter().for_each(Waker::wake);
     }
 
-    fn lost(&self, reader: GUID) {
-        self.matched.borrow_mut().remove(&reader);
+    fn lost(&self, lost: impl Fn(&GUID) -> bool) {
+        self.matched.borrow_mut().retain(|reader, _| !lost(reader));
     }
 
     /// Completes when the client's reader of this topic is matched, or [`REACH_PATIENCE`] is over.
@@ -409,33 +418,30 @@ impl Reach {
         let guid = request.writer_gid.to_bytes16();
         let mut until = None;
         poll_fn(|context| {
-            if self.is_matched(&guid[..PROCESS], topic) {
-                return Poll::Ready(());
-            }
             let now = Instant::now();
-            if now >= *until.get_or_insert(now + REACH_PATIENCE) {
+            let given_up = now >= *until.get_or_insert(now + REACH_PATIENCE);
+            if given_up || self.is_matched(&guid[..PROCESS], topic) {
                 return Poll::Ready(());
             }
-            // Seldom, and for as long as discovery takes: a thread is good enough for a timer.
-            let waker = context.waker().clone();
-            std::thread::spawn(move || {
-                std::thread::sleep(super::MATCH_INTERVAL);
-                waker.wake();
-            });
-            self.waiting.borrow_mut().push(context.waker().clone());
-            Poll::Pending
+            match &self.later {
+                Some(later) if later.send(context.waker().clone()).is_ok() => Poll::Pending,
+                _ => Poll::Ready(()),
+            }
         })
         .await;
     }
 
     fn is_matched(&self, prefix: &[u8], topic: &str) -> bool {
         let matched = self.matched.borrow();
-        self.participant.discovered_readers().iter().any(|reader| {
-            let guid = reader.reader_proxy.remote_reader_guid;
-            guid.to_bytes().starts_with(prefix)
-                && reader.subscription_topic_data.topic_name() == topic
-                && matched.get(&guid).is_some_and(|since| since.elapsed() >= SETTLED)
-        })
+        let settled = |(guid, since): (&GUID, &Instant)| {
+            (guid.to_bytes().starts_with(prefix) && since.elapsed() >= SETTLED).then_some(*guid)
+        };
+        let candidates: Vec<GUID> = matched.iter().filter_map(settled).collect();
+        !candidates.is_empty()
+            && self.participant.discovered_readers().iter().any(|reader| {
+                reader.subscription_topic_data.topic_name() == topic
+                    && candidates.contains(&reader.reader_proxy.remote_reader_guid)
+            })
     }
 }
 
@@ -473,7 +479,10 @@ async fn watch_graph(reach: Rc<Reach>, endpoints: Vec<(GUID, String)>) {
                 reach.matched(remote_reader);
                 tracing::debug!(topic = topic_of(local_writer), "subscriber matched");
             }
-            DomainParticipantStatusEvent::ReaderLost { guid, .. } => reach.lost(guid),
+            DomainParticipantStatusEvent::ReaderLost { guid, .. } => reach.lost(|reader| *reader == guid),
+            DomainParticipantStatusEvent::ParticipantLost { id, .. } => {
+                reach.lost(|reader| reader.prefix == id)
+            }
             DomainParticipantStatusEvent::RemoteWriterMatched { local_reader, .. } => {
                 tracing::debug!(topic = topic_of(local_reader), "publisher matched");
             }
