@@ -9,7 +9,8 @@
 //! | shutdown | from wherever it is: the torque decays (`limits.decay`), then as cleanup |
 //! | error | what is left of the threads ends, the torque is zero; nothing is saved |
 //!
-//! Contract: owned by the node's own thread; transitions block it (up to seconds), never the I/O or the pinned thread.
+//! Contract: owned by the node's own thread; transitions block it, as long as `limits.ramp`, `limits.decay` and
+//! `robot_description_timeout` say and a little more, but never the I/O or the pinned thread.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,7 +1,8 @@
 //! What the node keeps about itself: latencies, drops, how the model is doing.
 //!
-//! Contract: owned by the node's own thread, which calls [`Housekeeping::keep`] at least every second (the pinned thread's
-//! telemetry would be lost after four). It allocates and writes files.
+//! Contract: owned by the node's own thread, which calls [`Housekeeping::keep`] every few milliseconds, but for the time that
+//! writing a checkpoint or an end takes; timings that the pinned thread's ring has no room for then (four seconds' worth)
+//! are counted as lost. It allocates and writes files.
 
 use std::time::{Duration, Instant};
 
