@@ -224,7 +224,9 @@ impl Body {
 
     fn configure(&mut self) -> Result<()> {
         check_writable(&self.config)?;
-        let until = Instant::now() + Duration::from_secs_f64(self.config.robot_description_timeout);
+        // Who starts by itself has waited already, answering requests meanwhile.
+        let patience = if self.config.autostart { 0.0 } else { self.config.robot_description_timeout };
+        let until = Instant::now() + Duration::from_secs_f64(patience);
         while self.awaits_description() && Instant::now() < until && !(self.interrupted)() {
             std::thread::sleep(Duration::from_millis(20));
         }
