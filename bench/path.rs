@@ -1,0 +1,5 @@
+//! Time what lies on the way of a sample besides learning: `cargo bench --bench path`.
+
+fn main() {
+    divan::main();
+}
