@@ -4,7 +4,8 @@
 //! arm's is no panic: it predicts NaN, and a step of it changes nothing and reports `finite: false`.
 
 use super::joint::Scaling;
-use super::{JointLearner, Rates, Reload, StepReport};
+use super::real::all_finite;
+use super::{InstructionSet, JointLearner, Rates, Reload, StepReport, Workspace};
 use crate::config::Config;
 use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint};
 
@@ -131,7 +132,9 @@ impl Batch {
 pub struct ArmLearner {
     joints: Vec<JointLearner>,
     scaling: Scaling,
-    input: Vec<f32>,
+    /// For steps, and for predictions, of one joint after the other: their networks have one shape.
+    workspace: Workspace<f32>,
+    single: Workspace<f32>,
 }
 
 impl ArmLearner {
@@ -144,13 +147,20 @@ impl ArmLearner {
         if !(1..=MAX_JOINTS).contains(&count) {
             return Err(LearnError::Joints { given: count });
         }
+        let mut fresh = None;
+        let joints = (0..count).map(|joint| JointLearner::sharing(config, joint, count, &mut fresh));
+        let joints: Vec<JointLearner> = joints.collect::<Result<_, _>>()?;
         Ok(ArmLearner {
-            joints: (0..count)
-                .map(|joint| JointLearner::new(config, joint, count))
-                .collect::<Result<_, _>>()?,
+            workspace: Workspace::new(joints[0].network(), config.batch.max(1)),
+            single: Workspace::new(joints[0].network(), 1),
             scaling: Scaling::from_config(config),
-            input: vec![0.0; 3 * count],
+            joints,
         })
+    }
+
+    /// Computes with this instruction set instead of the best that the processor has.
+    pub fn set_instructions(&mut self, set: InstructionSet) {
+        self.joints.iter_mut().for_each(|learner| learner.set_instructions(set));
     }
 
     /// How many joints the arm has.
@@ -175,21 +185,31 @@ impl ArmLearner {
     /// beside it. What lies past the arm's joints becomes zero. Not a number if `motion` is not finite.
     pub fn predict(&mut self, motion: &Motion, rigid_body: &PerJoint, out: &mut PerJoint) {
         *out = PerJoint::default();
-        self.scaling.input(motion, &mut self.input);
-        for ((learner, out), &rigid_body) in self.joints.iter_mut().zip(out).zip(rigid_body) {
-            *out = learner.predict(&self.input, rigid_body);
+        let finite = self.take_input(motion);
+        for ((learner, out), &rigid_body) in self.joints.iter().zip(out).zip(rigid_body) {
+            *out = if finite { learner.predict(&mut self.single, rigid_body) } else { f64::NAN };
         }
+    }
+
+    /// Makes `motion` the input of the next prediction; false if it is not finite: ReLU would take a NaN for a silent unit
+    /// and answer with a number.
+    fn take_input(&mut self, motion: &Motion) -> bool {
+        let input = self.single.input_mut(0, 3 * self.joints.len());
+        self.scaling.input(motion, input);
+        all_finite(input)
     }
 
     /// [`predict`](ArmLearner::predict) for one joint; `rigid_body` is that joint's.
     pub fn predict_joint(&mut self, joint: usize, motion: &Motion, rigid_body: f64) -> f64 {
-        self.scaling.input(motion, &mut self.input);
-        self.joints.get_mut(joint).map_or(f64::NAN, |learner| learner.predict(&self.input, rigid_body))
+        let finite = self.take_input(motion);
+        let learner = self.joints.get(joint).filter(|_| finite);
+        learner.map_or(f64::NAN, |learner| learner.predict(&mut self.single, rigid_body))
     }
 
     /// One step of one joint on `batch`.
     pub fn step(&mut self, joint: usize, batch: &Batch) -> StepReport {
-        self.joints.get_mut(joint).map_or(StepReport::default(), |learner| learner.step(batch))
+        let learner = self.joints.get_mut(joint);
+        learner.map_or(StepReport::default(), |learner| learner.step(batch, &mut self.workspace))
     }
 
     /// A new task (the paper's phase): keeps networks, integrators and what the memories learnt; forgets the last
@@ -438,7 +458,7 @@ mod tests {
         let mut arm = ArmLearner::new(&config, &names(2)).unwrap();
         stream(&mut arm, &config, 0, 3);
         let before = format!("{:?}", arm.joint(0).unwrap().optimiser());
-        let params = arm.joint(0).unwrap().network().params().to_vec();
+        let params = arm.joint(0).unwrap().network().params();
         let integrator = arm.joint(0).unwrap().integrator();
         for bad in [f64::NAN, f64::INFINITY, 1e300] {
             let spoilt: [fn(&mut Motion, &mut PerJoint, &mut PerJoint, f64); 4] = [
@@ -474,7 +494,7 @@ mod tests {
         assert!(!arm.step(99, &batch(2, 10, 0)).finite);
         arm.snapshot(99);
         arm.restore(99);
-        let before = arm.joint(0).unwrap().network().params().to_vec();
+        let before = arm.joint(0).unwrap().network().params();
         assert_eq!(arm.step(0, &Batch::new(2, 10)), StepReport { finite: true, ..StepReport::default() });
         assert_eq!(arm.joint(0).unwrap().network().params(), before);
         // Longer than `learner.batch`: the newest rows count.
@@ -489,7 +509,7 @@ mod tests {
     fn restore_goes_back_to_the_snapshot_and_a_copy_is_equal() {
         let config = Config { hidden: vec![10], ..Config::default() };
         let mut arm = ArmLearner::new(&config, &names(2)).unwrap();
-        let fresh = arm.joint(0).unwrap().network().params().to_vec();
+        let fresh = arm.joint(0).unwrap().network().params();
         stream(&mut arm, &config, 0, 5);
         let mut copy = ArmLearner::new(&config, &names(2)).unwrap();
         copy.copy_from(&arm);
@@ -523,7 +543,7 @@ mod tests {
             let joint = arm.joint(0).unwrap();
             joint.optimiser().groups().map(|g| g.memory().unwrap().rates().to_vec()).collect::<Vec<_>>()
         };
-        let params = |arm: &ArmLearner| arm.joint(0).unwrap().network().params().to_vec();
+        let params = |arm: &ArmLearner| arm.joint(0).unwrap().network().params();
         for what in [Reload::All, Reload::Network, Reload::Memory, Reload::None] {
             let mut arm = ArmLearner::new(&config, &names(2)).unwrap();
             stream(&mut arm, &config, 20, 23);

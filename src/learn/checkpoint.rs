@@ -299,9 +299,10 @@ impl Checkpoint {
         ]);
         for (j, learner) in learner.learners().iter().enumerate() {
             let network = learner.network();
+            let params = network.params();
             for (l, layer) in network.layers().iter().enumerate() {
                 let part = |range: &std::ops::Range<usize>, shape: &[usize]| {
-                    Tensor::f32(shape, &network.params()[range.clone()])
+                    Tensor::f32(shape, &params[range.clone()])
                 };
                 tensors.insert(weight_name(j, l), part(&layer.weights, &[layer.inputs, layer.outputs]));
                 tensors.insert(bias_name(j, l), part(&layer.bias, &[layer.outputs]));
@@ -433,9 +434,10 @@ impl Checkpoint {
             for (l, layer) in layers.into_iter().enumerate() {
                 let weights = self.f32s(&weight_name(j, l), &[layer.inputs, layer.outputs])?;
                 let bias = self.f32s(&bias_name(j, l), &[layer.outputs])?;
-                let params = learner.network.params_mut();
+                let mut params = learner.network.params();
                 params[layer.weights].copy_from_slice(&weights);
                 params[layer.bias].copy_from_slice(&bias);
+                learner.network.set_params(&params);
             }
             learner.integrator = integrators[j];
             learner.snapshot();
@@ -561,7 +563,7 @@ pub fn save(
 ) -> Result<(), CheckpointError> {
     let refused = |reason| CheckpointError::Refused { path: path.to_path_buf(), reason };
     for (j, learner) in learner.learners().iter().enumerate() {
-        finite(&format!("joint.{j}"), learner.network().params().to_vec()).map_err(refused)?;
+        finite(&format!("joint.{j}"), learner.network().params()).map_err(refused)?;
         finite("integrators", vec![learner.integrator()]).map_err(refused)?;
     }
     let bytes = Checkpoint::of(learner, config, joints).to_bytes().map_err(refused)?;

@@ -10,8 +10,10 @@
 //! network leaves over: once per batch, `y += gain · (mean(measured - rigid body - network) - y)`, by default with the
 //! network as it is after its update.
 
+use super::kernel::InstructionSet;
+use super::network::Gradient;
 use super::real::all_finite;
-use super::{Batch, LearnError, MetaGd, Network, Reload, Workspace};
+use super::{Batch, LearnError, Memory, MetaGd, Network, Reload, Workspace};
 use crate::config::Config;
 use crate::sample::Motion;
 
@@ -81,17 +83,18 @@ impl Scaling {
             [(&motion.q, self.position), (&motion.qd, self.velocity), (&motion.qdd, self.acceleration)];
         let joints = (input.len() / 3).max(1);
         for (input, (values, scale)) in input.chunks_exact_mut(joints).zip(parts) {
+            let per_scale = 1.0 / scale;
             for (input, value) in input.iter_mut().zip(values) {
-                *input = (value / scale) as f32;
+                *input = (value * per_scale) as f32;
             }
         }
     }
 }
 
-/// A network's parameters and the integrator beside them, as they were when they were good.
+/// A network and the integrator beside it, as they were when they were good.
 #[derive(Clone, Debug)]
 struct Saved {
-    params: Vec<f32>,
+    network: Network<f32>,
     integrator: f64,
 }
 
@@ -102,10 +105,8 @@ pub struct JointLearner {
     pub(super) network: Network<f32>,
     pub(super) optimiser: MetaGd<f32>,
     pub(super) integrator: f64,
-    workspace: Workspace<f32>,
-    single: Workspace<f32>,
+    gradient: Gradient<f32>,
     saved: Saved,
-    inputs: Vec<f32>,
     targets: Vec<f32>,
     scaling: Scaling,
     residual: bool,
@@ -119,36 +120,44 @@ impl JointLearner {
     /// # Errors
     /// [`LearnError::TooLarge`] if the hidden layers make too large a network.
     pub fn new(config: &Config, joint: usize, joints: usize) -> Result<Self, LearnError> {
+        JointLearner::sharing(config, joint, joints, &mut None)
+    }
+
+    /// [`JointLearner::new`], of whose memories the first one made is left in `fresh`, for the next joint's to share its
+    /// centres.
+    pub(super) fn sharing(
+        config: &Config,
+        joint: usize,
+        joints: usize,
+        fresh: &mut Option<Memory<f32>>,
+    ) -> Result<Self, LearnError> {
         let width = 3 * joints;
         check_size(width, &config.hidden)?;
         let mut network = Network::new(width, &config.hidden, config.seed as u64, joint as u64);
         if config.zero_output {
             network.silence_output();
         }
-        let mut ranges = Vec::new();
-        for layer in network.layers() {
-            if config.memory_groups == "layer" {
-                ranges.push(layer.weights.start..layer.bias.end);
-            } else {
-                ranges.extend([layer.weights.clone(), layer.bias.clone()]);
-            }
-        }
         let rows = config.batch.max(1);
+        let optimiser = MetaGd::for_network(config, &network, fresh);
         Ok(JointLearner {
             joint,
-            optimiser: MetaGd::from_config(config, ranges),
             integrator: 0.0,
-            workspace: Workspace::new(&network, rows),
-            single: Workspace::new(&network, 1),
-            saved: Saved { params: network.params().to_vec(), integrator: 0.0 },
-            inputs: vec![0.0; rows * width],
+            gradient: optimiser.gradient(),
+            saved: Saved { network: network.clone(), integrator: 0.0 },
             targets: vec![0.0; rows],
             scaling: Scaling::from_config(config),
             residual: config.residual,
             gain: config.integrator_gain,
             after_update: config.integrator_after_update,
+            optimiser,
             network,
         })
+    }
+
+    /// Computes with this instruction set instead of the best.
+    pub(super) fn set_instructions(&mut self, set: InstructionSet) {
+        self.network.set_instructions(set);
+        self.optimiser.set_instructions(set);
     }
 
     /// The network.
@@ -166,13 +175,9 @@ impl JointLearner {
         self.integrator
     }
 
-    /// The torque for one scaled input, Nm. Not a number if the input is not finite.
-    pub(super) fn predict(&mut self, input: &[f32], rigid_body: f64) -> f64 {
-        // ReLU would take a NaN for a silent unit and answer with a number.
-        if !all_finite(input) {
-            return f64::NAN;
-        }
-        let output = self.network.forward(input, &mut self.single).first().copied().unwrap_or(f32::NAN);
+    /// The torque for the scaled and finite input that is in `workspace`, Nm.
+    pub(super) fn predict(&self, workspace: &mut Workspace<f32>, rigid_body: f64) -> f64 {
+        let output = self.network.forward_again(1, workspace).first().copied().unwrap_or(f32::NAN);
         self.base(rigid_body) + f64::from(output) * self.scaling.torque + self.integrator
     }
 
@@ -182,8 +187,8 @@ impl JointLearner {
     }
 
     /// One step of MetaGD and of the integrator on `batch`; of a batch longer than `learner.batch`, on its newest rows.
-    /// An empty batch changes nothing.
-    pub fn step(&mut self, batch: &Batch) -> StepReport {
+    /// An empty batch changes nothing. What `workspace`, which has room for `learner.batch` rows, held before does not matter.
+    pub(super) fn step(&mut self, batch: &Batch, workspace: &mut Workspace<f32>) -> StepReport {
         let rows = batch.newest(self.targets.len());
         let count = rows.len();
         if count == 0 {
@@ -191,17 +196,17 @@ impl JointLearner {
         }
         let width = self.network.sizes()[0];
         let (joint, scale) = (self.joint, self.scaling.torque);
-        for ((row, input), target) in
-            rows.iter().zip(self.inputs.chunks_exact_mut(width)).zip(&mut self.targets)
-        {
+        let mut inputs_finite = true;
+        for (sample, (row, target)) in rows.iter().zip(&mut self.targets).enumerate() {
+            let input = workspace.input_mut(sample, width);
             self.scaling.input(&row.observation.motion, input);
+            inputs_finite &= all_finite(input);
             let base = if self.residual { row.rigid_body[joint] } else { 0.0 };
             *target = ((row.observation.effort[joint] - base) / scale) as f32;
         }
-        let inputs = &self.inputs[..count * width];
         let targets = &self.targets[..count];
 
-        let outputs = self.network.forward(inputs, &mut self.workspace);
+        let outputs = self.network.forward_again(count, workspace);
         let per_row = 1.0 / count as f64;
         let (mut loss, mut rigid_body_mse) = (0.0, 0.0);
         for (row, &output) in rows.iter().zip(outputs) {
@@ -220,20 +225,23 @@ impl JointLearner {
         let left_before = mean_left(outputs);
         let refused = StepReport { loss_before: loss, rigid_body_mse, ..StepReport::default() };
         let finite = [loss, rigid_body_mse, left_before].iter().all(|value| value.is_finite());
-        if !finite || !all_finite(inputs) {
+        if !finite || !inputs_finite {
             return refused;
         }
 
-        let live_units = self.workspace.live_units();
-        let gradient = self.network.backward(targets, &mut self.workspace);
-        let update = self.optimiser.step(self.network.params_mut(), gradient);
+        let live_units = workspace.live_units(&self.network);
+        if !self.optimiser.is_dense() {
+            self.network.gather_live(workspace, self.optimiser.previous_mut());
+        }
+        self.network.backward(targets, workspace, &mut self.gradient);
+        let update = self.optimiser.step_blocks(self.network.blocks_mut(), &mut self.gradient);
         if !update.finite {
             return refused;
         }
 
         if self.gain > 0.0 {
             let left = if self.after_update {
-                mean_left(self.network.forward(inputs, &mut self.workspace))
+                mean_left(self.network.forward_again(count, workspace))
             } else {
                 left_before
             };
@@ -272,14 +280,14 @@ impl JointLearner {
 
     /// Remembers network and integrator as good.
     pub fn snapshot(&mut self) {
-        self.saved.params.copy_from_slice(self.network.params());
+        self.saved.network.copy_from(&self.network);
         self.saved.integrator = self.integrator;
     }
 
     /// Goes back to the network and integrator remembered last (at first: those at the start). The memories keep what
     /// they learnt; the last gradient and all moments belong to the abandoned weights and are forgotten.
     pub fn restore(&mut self) {
-        self.network.params_mut().copy_from_slice(&self.saved.params);
+        self.network.copy_from(&self.saved.network);
         self.integrator = self.saved.integrator;
         self.optimiser.new_task();
     }
@@ -305,7 +313,7 @@ impl JointLearner {
         self.network.copy_from(&other.network);
         self.optimiser.copy_from(&other.optimiser);
         self.integrator = other.integrator;
-        self.saved.params.clone_from(&other.saved.params);
+        self.saved.network.copy_from(&other.saved.network);
         self.saved.integrator = other.saved.integrator;
     }
 }

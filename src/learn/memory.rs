@@ -1,10 +1,13 @@
 //! A memory for learning rates: local models over the gradient, learnt from how successive gradients agree.
 //!
-//! Contract: [`Memory::new`] allocates; [`Memory::learn`], [`Memory::rate`] and [`Memory::new_task`] run in the pinned
-//! thread and do not. Whatever the gradients, the local rates stay in `[MIN_RATE, MAX_RATE]`.
+//! Contract: [`Memory::new`] and `clone` allocate; everything else runs in the pinned thread and does not. Whatever the
+//! gradients, the local rates stay in `[MIN_RATE, MAX_RATE]`.
+
+use std::sync::Arc;
 
 use super::centres::Centres;
-use super::{Real, kernel};
+use super::kernel::{self, InstructionSet, Lanes, Live};
+use super::Real;
 use crate::config::Config;
 
 /// The least learning rate that a local model may hold.
@@ -62,8 +65,8 @@ pub struct MemorySettings {
     pub signal: Signal,
     /// How it learns from it.
     pub optimizer: MemoryOptimizer,
-    /// Evaluate only this many centres on either side of the nearest; `None` evaluates all, which is the reference.
-    /// Log-spaced centres are always all evaluated: the outer Gaussians reach across the inner ones.
+    /// Evaluate this many centres on either side of the nearest, rounded up to whole blocks; `None` evaluates all, which is
+    /// the reference. Log-spaced centres are always all evaluated: the outer Gaussians reach across the inner ones.
     pub window: Option<usize>,
 }
 
@@ -91,15 +94,15 @@ impl MemorySettings {
     }
 }
 
-/// The local models of one parameter group.
+/// The local models of one parameter group. Clones share their centres.
 #[derive(Clone, Debug)]
 pub struct Memory<T> {
-    centres: Centres<T>,
+    centres: Arc<Centres<T>>,
     settings: MemorySettings,
-    /// `v_k`, the local learning rates.
-    rates: Vec<T>,
+    /// `v_k`, the local learning rates, then zeros.
+    rates: Vec<Lanes<T>>,
     /// `u_k` of the step at hand, eq. (10).
-    change: Vec<T>,
+    change: Vec<Lanes<T>>,
     /// First and second moments of `u_k`, for those optimizers that have them.
     mean: Vec<T>,
     square: Vec<T>,
@@ -110,26 +113,36 @@ impl<T: Real> Memory<T> {
     /// A memory whose local models all start at `rate`.
     pub fn new(settings: &MemorySettings, rate: f64) -> Self {
         let centres = Centres::new(settings);
-        let zeros = vec![T::zero(); centres.len()];
-        Memory {
-            rates: vec![T::of(rate.clamp(MIN_RATE, MAX_RATE)); centres.len()],
-            change: zeros.clone(),
-            mean: zeros.clone(),
-            square: zeros,
-            steps: 0,
+        let models = centres.len();
+        let zeros = vec![[T::zero(); kernel::LANES]; centres.centre.len()];
+        let moments = |wanted| if wanted { vec![T::zero(); models] } else { Vec::new() };
+        let mut memory = Memory {
+            centres: Arc::new(centres),
             settings: *settings,
-            centres,
-        }
+            rates: zeros.clone(),
+            change: zeros,
+            mean: moments(settings.optimizer != MemoryOptimizer::Gd),
+            square: moments(settings.optimizer == MemoryOptimizer::Adam),
+            steps: 0,
+        };
+        memory.rates.as_flattened_mut()[..models].fill(bounded(T::of(rate)));
+        memory
     }
 
-    /// `v_k`, the local learning rates, by ascending centre.
+    /// The settings.
+    pub fn settings(&self) -> &MemorySettings {
+        &self.settings
+    }
+
+    /// The local learning rates `v_k`, by ascending centre.
     pub fn rates(&self) -> &[T] {
-        &self.rates
+        &self.rates.as_flattened()[..self.centres.len()]
     }
 
-    /// Sets the local learning rates, as far as `rates` reaches; each is brought into `[MIN_RATE, MAX_RATE]`.
+    /// Takes over local rates learnt before: as many as there are models, brought into `[MIN_RATE, MAX_RATE]`.
     pub fn set_rates(&mut self, rates: &[T]) {
-        for (own, &given) in self.rates.iter_mut().zip(rates) {
+        let models = self.centres.len();
+        for (own, &given) in self.rates.as_flattened_mut()[..models].iter_mut().zip(rates) {
             *own = bounded(given);
         }
     }
@@ -141,31 +154,46 @@ impl<T: Real> Memory<T> {
 
     /// Eq. (11): the learning rate for gradient `g`, which must lie in `[-clip, clip]`.
     pub fn rate(&self, g: T) -> T {
-        self.centres.rate(g, &self.rates)
+        kernel::rate(&self.centres, &self.rates, g)
     }
 
-    /// Eq. (10), (12), (13): learns from one step's gradients and the step before's, both clipped and of equal length.
-    pub fn learn(&mut self, gradient: &[T], previous: &[T]) {
-        self.change.fill(T::zero());
-        kernel::accumulate(&self.centres, self.settings.signal, gradient, previous, &mut self.change);
-        let coordinates = T::of(gradient.len().max(1) as f64);
-        for change in &mut self.change {
-            *change /= coordinates;
+    /// Eq. (10), the sum: adds what one matrix of coordinates has to say, given its gradient and the one before.
+    pub(super) fn accumulate(
+        &mut self,
+        set: InstructionSet,
+        blocks: usize,
+        (gradient, live): (&[Lanes<T>], &Live),
+        (previous, live_before): (&[Lanes<T>], &Live),
+    ) {
+        let sign = self.settings.signal == Signal::Sign;
+        let change = &mut self.change;
+        kernel::accumulate(set, &self.centres, sign, blocks, gradient, live, previous, live_before, change);
+    }
+
+    /// Eq. (10), (12), (13): learns from the mean, over so many coordinates, of what was accumulated since the last time.
+    pub(super) fn learn(&mut self, coordinates: usize) {
+        let share = T::one() / T::of(coordinates.max(1) as f64);
+        for change in self.change.as_flattened_mut() {
+            *change *= share;
         }
         self.follow();
+        self.change.as_flattened_mut().fill(T::zero());
     }
 
     /// Moves the local models along `change` as the optimizer says.
     fn follow(&mut self) {
         let rate = T::of(self.settings.rate);
+        let models = self.centres.len();
+        let rates = &mut self.rates.as_flattened_mut()[..models];
+        let change = self.change.as_flattened();
         match self.settings.optimizer {
             MemoryOptimizer::Gd => {
-                for (v, &u) in self.rates.iter_mut().zip(&self.change) {
+                for (v, &u) in rates.iter_mut().zip(change) {
                     *v = bounded(*v + rate * u);
                 }
             }
             MemoryOptimizer::Momentum => {
-                for ((v, &u), m) in self.rates.iter_mut().zip(&self.change).zip(&mut self.mean) {
+                for ((v, &u), m) in rates.iter_mut().zip(change).zip(&mut self.mean) {
                     *m = smoothed(BETA1, *m, u);
                     *v = bounded(*v + rate * *m);
                 }
@@ -174,16 +202,24 @@ impl<T: Real> Memory<T> {
                 self.steps = self.steps.saturating_add(1);
                 let rate = T::of(corrected_rate(self.settings.rate, self.steps));
                 let moments = self.mean.iter_mut().zip(&mut self.square);
-                for ((v, &u), (m, s)) in self.rates.iter_mut().zip(&self.change).zip(moments) {
+                for ((v, &u), (m, s)) in rates.iter_mut().zip(change).zip(moments) {
                     *v = bounded(*v + rate * adam(m, s, u));
                 }
             }
         }
     }
 
-    /// Applies the learnt rates: `params -= rate(feature) · direction`, skipping coordinates that do not move.
-    pub(super) fn descend(&self, feature: &[T], direction: &[T], params: &mut [T]) -> (T, usize) {
-        kernel::descend(&self.centres, &self.rates, feature, direction, params)
+    /// Applies the learnt rates to one matrix of coordinates: see [`kernel::descend`].
+    pub(super) fn descend(
+        &self,
+        set: InstructionSet,
+        blocks: usize,
+        live: &Live,
+        feature: &[Lanes<T>],
+        direction: Option<&[Lanes<T>]>,
+        params: &mut [Lanes<T>],
+    ) -> (T, T) {
+        kernel::descend(set, &self.centres, &self.rates, blocks, live, feature, direction, params)
     }
 
     /// Between tasks: keeps the local rates and forgets the optimizer's moments.

@@ -35,6 +35,7 @@ mod real;
 
 pub use arm::{ArmLearner, Batch, LearnError};
 pub use checkpoint::{Checkpoint, CheckpointError, Refusal, Reload};
+pub use kernel::InstructionSet;
 pub use joint::{JointLearner, Rates, StepReport};
 pub use memory::{MAX_RATE, MIN_RATE, Memory, MemoryOptimizer, MemorySettings, Signal, Spacing};
 pub use network::{Layer, Network, Workspace};

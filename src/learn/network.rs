@@ -1,27 +1,40 @@
 //! A multilayer perceptron with ReLU units and one linear output.
 //!
-//! Contract: [`Network::new`] and [`Workspace::new`] allocate; the rest runs in the pinned thread and does not.
+//! Contract: [`Network::new`], [`Network::params`] and [`Workspace::new`] allocate; the rest runs in the pinned thread and
+//! does not.
 //!
-//! All parameters lie in one buffer, layer after layer, each layer's weights (`[inputs][outputs]`, row-major) before its
-//! biases: a tensor, a layer or the whole network is one contiguous range.
+//! To the outside, all parameters are one list, layer after layer, each layer's weights (`[inputs][outputs]`, row-major)
+//! before its biases. Inside they lie in blocks of sixteen ([`kernel`]): a hidden layer's weights are rows of whole blocks,
+//! the output's are one row. And the units of a hidden layer may stand in another order than outside: successive samples
+//! are much alike, so most units that are silent for one batch stay silent for the next; those that are not are kept in
+//! the first blocks ([`Network::gather_live`]), so that the others' gradients, which are zero, cost nothing.
 
-use std::ops::Range;
+use std::ops::{Deref, DerefMut, Range};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use super::{Real, kernel};
+use super::Real;
+use super::kernel::{self, InstructionSet, LANES, Lanes, Live, blocks_for};
+
+/// How many units of a layer may change places in one step: what is left for the next one is computed, though it is zero.
+const MOST_SWAPS: usize = 8;
 
 /// The weights and biases, and the shape that they have.
 #[derive(Clone, Debug)]
-pub struct Network<T> {
+pub struct Network<T: Real> {
+    set: InstructionSet,
     /// Units per layer: inputs, hidden layers, 1.
     sizes: Vec<usize>,
     layers: Vec<Layer>,
-    params: Vec<T>,
+    /// Two of each layer: weights, bias.
+    matrices: Vec<Matrix>,
+    params: Blocks<T>,
+    /// Of each hidden layer, by place, the unit that stands there.
+    order: Vec<Vec<usize>>,
 }
 
-/// Where one layer's tensors lie in the parameters.
+/// Where one layer's tensors lie in [`Network::params`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layer {
     /// Units below.
@@ -34,16 +47,116 @@ pub struct Layer {
     pub bias: Range<usize>,
 }
 
-/// What one batch leaves behind on its way through a [`Network`]: activations forward, gradients backward.
+/// Where one tensor lies in memory: `[rows][blocks]` from block `start` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Matrix {
+    pub(super) start: usize,
+    pub(super) rows: usize,
+    pub(super) blocks: usize,
+    /// How many of its numbers are parameters; the others stay zero.
+    pub(super) coordinates: usize,
+}
+
+impl Matrix {
+    pub(super) fn range(&self) -> Range<usize> {
+        self.start..self.start + self.rows * self.blocks
+    }
+}
+
+/// Blocks that begin with a cache line, so that none lies across two.
+#[derive(Debug)]
+pub(super) struct Blocks<T> {
+    values: Vec<T>,
+    start: usize,
+    len: usize,
+}
+
+impl<T: Real> Blocks<T> {
+    const LINE: usize = 64;
+
+    /// So many blocks of zeros.
+    pub(super) fn zeros(len: usize) -> Self {
+        let spare = Self::LINE / size_of::<T>();
+        let values = vec![T::zero(); len * LANES + spare];
+        let start = values.as_ptr().align_offset(Self::LINE);
+        Blocks { start: if start < spare { start } else { 0 }, values, len }
+    }
+}
+
+impl<T> Deref for Blocks<T> {
+    type Target = [Lanes<T>];
+
+    #[inline]
+    fn deref(&self) -> &[Lanes<T>] {
+        &self.values[self.start..].as_chunks().0[..self.len]
+    }
+}
+
+impl<T> DerefMut for Blocks<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [Lanes<T>] {
+        &mut self.values[self.start..].as_chunks_mut().0[..self.len]
+    }
+}
+
+impl<T: Real> Clone for Blocks<T> {
+    fn clone(&self) -> Self {
+        let mut clone = Blocks::zeros(self.len);
+        clone.copy_from_slice(self);
+        clone
+    }
+}
+
+/// A gradient, laid out as the parameters are, and what of it is at hand; the rest is zero and not written down.
 #[derive(Clone, Debug)]
-pub struct Workspace<T> {
+pub(super) struct Gradient<T: Real> {
+    pub(super) values: Blocks<T>,
+    /// By matrix.
+    pub(super) live: Vec<Live>,
+    /// Whether all that was computed is finite.
+    pub(super) finite: bool,
+    /// Whether all of it is to be written down.
+    pub(super) dense: bool,
+    /// What it is clipped to.
+    pub(super) clip: T,
+}
+
+impl<T: Real> Gradient<T> {
+    /// Zero, in the shape of these matrices.
+    pub(super) fn new(matrices: &[Matrix], dense: bool, clip: T) -> Self {
+        let len = matrices.iter().map(|matrix| matrix.range().end).max().unwrap_or(0);
+        let live = matrices.iter().map(|m| Live::all(m.rows, m.blocks)).collect();
+        Gradient { values: Blocks::zeros(len), live, finite: true, dense, clip }
+    }
+
+    /// Makes it zero.
+    pub(super) fn clear(&mut self) {
+        self.values.as_flattened_mut().fill(T::zero());
+    }
+
+    /// Takes over `other`. Does not allocate.
+    pub(super) fn copy_from(&mut self, other: &Gradient<T>) {
+        self.values.copy_from_slice(&other.values);
+        self.live.clone_from(&other.live);
+        self.finite = other.finite;
+    }
+}
+
+/// What one batch leaves behind on its way through a [`Network`].
+#[derive(Clone, Debug)]
+pub struct Workspace<T: Real> {
     samples: usize,
-    /// One buffer per layer, inputs and output included: `[samples][units]`.
-    activations: Vec<Vec<T>>,
-    /// The loss's gradient by a layer's sums, for two adjacent layers.
-    delta: Vec<T>,
-    delta_below: Vec<T>,
-    gradient: Vec<T>,
+    capacity: usize,
+    /// Of the inputs and each hidden layer: `[samples][blocks]`.
+    activations: Vec<Blocks<T>>,
+    /// Of the inputs and each hidden layer, which units were above zero for at least one sample. Inputs: all.
+    live: Vec<Vec<u16>>,
+    outputs: Vec<T>,
+    /// The loss's gradient by the outputs, and by a hidden layer's sums, for two adjacent layers.
+    delta_output: Vec<T>,
+    delta: Blocks<T>,
+    delta_below: Blocks<T>,
+    scratch: Blocks<T>,
 }
 
 impl<T: Real> Network<T> {
@@ -57,9 +170,9 @@ impl<T: Real> Network<T> {
         random.set_stream(stream);
         // 24 bits: each is an f32 exactly.
         let mut symmetric = || f64::from(random.next_u32() >> 8) / f64::from(1 << 23) - 1.0;
-        let mut params = Vec::new();
-        let mut layers = Vec::new();
-        for pair in sizes.windows(2) {
+        let (mut params, mut layers, mut matrices) = (Vec::new(), Vec::new(), Vec::new());
+        let mut block = 0;
+        for (l, pair) in sizes.windows(2).enumerate() {
             let (inputs, outputs) = (pair[0], pair[1]);
             let bound = (6.0 / (inputs + outputs) as f64).sqrt();
             let start = params.len();
@@ -67,14 +180,37 @@ impl<T: Real> Network<T> {
             let middle = params.len();
             params.resize(middle + outputs, T::zero());
             layers.push(Layer { inputs, outputs, weights: start..middle, bias: middle..params.len() });
+            let is_output = l + 2 == sizes.len();
+            let (rows, blocks) =
+                if is_output { (1, blocks_for(inputs)) } else { (inputs, blocks_for(outputs)) };
+            for (rows, blocks, coordinates) in
+                [(rows, blocks, inputs * outputs), (1, blocks_for(outputs), outputs)]
+            {
+                matrices.push(Matrix { start: block, rows, blocks, coordinates });
+                block += rows * blocks;
+            }
         }
-        Network { sizes, layers, params }
+        let mut network = Network {
+            set: InstructionSet::best(),
+            order: hidden.iter().map(|&units| (0..units).collect()).collect(),
+            params: Blocks::zeros(block),
+            sizes,
+            layers,
+            matrices,
+        };
+        network.set_params(&params);
+        network
+    }
+
+    /// Computes with this instruction set instead of the best.
+    pub fn set_instructions(&mut self, set: InstructionSet) {
+        self.set = set;
     }
 
     /// Sets the output layer to zero: the network answers 0 until it has learnt, and learns no less well.
     pub fn silence_output(&mut self) {
-        if let Some(Layer { weights, bias, .. }) = self.layers.last() {
-            self.params[weights.start..bias.end].fill(T::zero());
+        for matrix in self.matrices.iter().rev().take(2) {
+            self.params[matrix.range()].as_flattened_mut().fill(T::zero());
         }
     }
 
@@ -83,14 +219,20 @@ impl<T: Real> Network<T> {
         &self.sizes
     }
 
-    /// All parameters.
-    pub fn params(&self) -> &[T] {
-        &self.params
+    /// All parameters, in the order that [`Network::layers`] describes.
+    pub fn params(&self) -> Vec<T> {
+        self.outside(&self.params)
     }
 
-    /// All parameters.
-    pub fn params_mut(&mut self) -> &mut [T] {
-        &mut self.params
+    /// Sets all parameters; those that `params` does not reach stay.
+    pub fn set_params(&mut self, params: &[T]) {
+        let mut values = std::mem::replace(&mut self.params, Blocks::zeros(0));
+        self.for_each_place(|outside, inside| {
+            if let Some(&param) = params.get(outside) {
+                values.as_flattened_mut()[inside] = param;
+            }
+        });
+        self.params = values;
     }
 
     /// The layers, from the input on.
@@ -98,86 +240,277 @@ impl<T: Real> Network<T> {
         &self.layers
     }
 
+    /// The bytes that a learning step touches of a network of this shape: parameters and two gradients.
+    pub fn working_set(&self) -> usize {
+        3 * size_of_val(&*self.params)
+    }
+
+    pub(super) fn matrices(&self) -> &[Matrix] {
+        &self.matrices
+    }
+
+    pub(super) fn blocks_mut(&mut self) -> &mut [Lanes<T>] {
+        &mut self.params
+    }
+
+    /// Numbers that lie as the parameters do, in the outside's order.
+    pub(super) fn outside(&self, values: &[Lanes<T>]) -> Vec<T> {
+        let mut out = vec![T::zero(); self.layers.last().map_or(0, |layer| layer.bias.end)];
+        self.for_each_place(|outside, inside| out[outside] = values.as_flattened()[inside]);
+        out
+    }
+
+    /// Names every parameter's place outside and inside.
+    fn for_each_place(&self, mut f: impl FnMut(usize, usize)) {
+        let unit = |layer: usize, place: usize| match layer.checked_sub(1) {
+            Some(hidden) => self.order.get(hidden).map_or(place, |order| order[place]),
+            None => place,
+        };
+        for (l, layer) in self.layers.iter().enumerate() {
+            let (weights, bias) = (&self.matrices[2 * l], &self.matrices[2 * l + 1]);
+            for output in 0..layer.outputs {
+                for input in 0..layer.inputs {
+                    // The output's weights are one row.
+                    let (row, column) =
+                        if l + 1 == self.layers.len() { (0, input) } else { (input, output) };
+                    f(
+                        layer.weights.start + unit(l, input) * layer.outputs + unit(l + 1, output),
+                        (weights.start + row * weights.blocks) * LANES + column,
+                    );
+                }
+                f(layer.bias.start + unit(l + 1, output), bias.start * LANES + output);
+            }
+        }
+    }
+
     /// The outputs for a batch of `inputs` (`[samples][inputs]`, at most as many samples as `workspace` holds; what lies
     /// beyond is left out). A batch's outputs and activations stay in `workspace` until the next call.
     pub fn forward<'w>(&self, inputs: &[T], workspace: &'w mut Workspace<T>) -> &'w [T] {
         let width = self.sizes[0];
-        let samples = (inputs.len() / width).min(workspace.activations[0].len() / width);
-        workspace.samples = samples;
-        workspace.activations[0][..samples * width].copy_from_slice(&inputs[..samples * width]);
-        for (l, layer) in self.layers.iter().enumerate() {
-            let (below, above) = workspace.activations.split_at_mut(l + 1);
-            kernel::forward(
-                &self.params[layer.weights.clone()],
-                &self.params[layer.bias.clone()],
-                &below[l][..samples * layer.inputs],
-                &mut above[0][..samples * layer.outputs],
-                l + 1 < self.layers.len(),
-            );
+        let samples = (inputs.len() / width).min(workspace.capacity);
+        let padded = blocks_for(width) * LANES;
+        let own = workspace.activations[0].as_flattened_mut().chunks_exact_mut(padded);
+        for (own, input) in own.zip(inputs.chunks_exact(width)) {
+            own[..width].copy_from_slice(input);
         }
-        &workspace.activations[self.layers.len()][..samples]
+        self.forward_again(samples, workspace)
     }
 
-    /// The gradient of the batch's mean squared error `mean((output - target)²)` by all parameters, for the batch that
-    /// went [`forward`](Network::forward) last. `targets` holds one number per sample.
-    pub fn backward<'w>(&self, targets: &[T], workspace: &'w mut Workspace<T>) -> &'w [T] {
-        let Workspace { samples, activations, delta, delta_below, gradient } = workspace;
-        let samples = *samples;
+    /// [`Network::forward`] of the first `samples` inputs that are in `workspace` already.
+    pub(super) fn forward_again<'w>(&self, samples: usize, workspace: &'w mut Workspace<T>) -> &'w [T] {
+        let Workspace { activations, live, outputs, .. } = workspace;
+        workspace.samples = samples;
+        let hidden = self.layers.len() - 1;
+        for l in 0..hidden {
+            let (below, above) = activations.split_at_mut(l + 1);
+            let (live_below, live_above) = live.split_at_mut(l + 1);
+            let blocks = self.matrices[2 * l].blocks;
+            let x_blocks = blocks_for(self.sizes[l]);
+            kernel::forward(
+                self.set,
+                &self.params[self.layer_range(l)],
+                blocks,
+                &live_below[l],
+                &below[l][..samples * x_blocks],
+                x_blocks,
+                &mut above[0][..samples * blocks],
+                &mut live_above[0],
+            );
+        }
+        let (weights, bias) = (self.matrices[2 * hidden], self.matrices[2 * hidden + 1]);
+        kernel::output(
+            self.set,
+            &self.params[weights.range()],
+            self.params[bias.start][0],
+            &activations[hidden][..samples * weights.blocks],
+            &mut outputs[..samples],
+        );
+        &workspace.outputs[..samples]
+    }
+
+    /// Weights and bias of layer `l`.
+    fn layer_range(&self, l: usize) -> Range<usize> {
+        self.matrices[2 * l].start..self.matrices[2 * l + 1].range().end
+    }
+
+    /// Brings the units that are live in `workspace` into the first blocks of their layers, and with them what `previous`
+    /// says of them.
+    pub(super) fn gather_live(&mut self, workspace: &mut Workspace<T>, previous: &mut Gradient<T>) {
+        for hidden in 1..self.layers.len() {
+            for _ in 0..MOST_SWAPS {
+                let live = &workspace.live[hidden];
+                let count: u32 = live.iter().map(|word| word.count_ones()).sum();
+                let Some(last) = live.iter().rposition(|word| *word != 0) else { break };
+                if last < blocks_for(count as usize) {
+                    break;
+                }
+                let from = last * LANES + 15 - live[last].leading_zeros() as usize;
+                let Some(word) = live.iter().position(|word| *word != u16::MAX) else { break };
+                let to = word * LANES + live[word].trailing_ones() as usize;
+                self.swap_units(hidden, to, from, workspace, previous);
+            }
+        }
+    }
+
+    /// Swaps two units of a hidden layer (1 is the first), `to` standing in an earlier block than `from`.
+    fn swap_units(
+        &mut self,
+        hidden: usize,
+        to: usize,
+        from: usize,
+        workspace: &mut Workspace<T>,
+        previous: &mut Gradient<T>,
+    ) {
+        let [above, below] = [2 * hidden, 2 * (hidden - 1)];
+        let output_above = hidden + 1 == self.layers.len();
+        let incoming = self.matrices[below..below + 2].iter().zip(&previous.live[below..below + 2]);
+        let outgoing = self.matrices[above..].iter().zip(&previous.live[above..]).take(usize::from(output_above));
+        for (matrix, live) in incoming.chain(outgoing) {
+            let width = matrix.blocks * LANES;
+            for row in self.params[matrix.range()].as_flattened_mut().chunks_exact_mut(width) {
+                row.swap(to, from);
+            }
+            // What a gradient does not have at hand is zero.
+            let at_hand = from / LANES < live.blocks;
+            for row in previous.values[matrix.range()].as_flattened_mut().chunks_exact_mut(width) {
+                let moved = if at_hand { row[from] } else { T::zero() };
+                row[from] = std::mem::replace(&mut row[to], moved);
+            }
+        }
+        if !output_above {
+            let matrix = self.matrices[above];
+            for values in [&mut self.params, &mut previous.values] {
+                let (first, second) = values[matrix.range()].split_at_mut(from * matrix.blocks);
+                first[to * matrix.blocks..][..matrix.blocks].swap_with_slice(&mut second[..matrix.blocks]);
+            }
+            swap_bits(&mut previous.live[above].rows, to, from);
+        }
+        let width = blocks_for(self.sizes[hidden]) * LANES;
+        let activations = workspace.activations[hidden].as_flattened_mut().chunks_exact_mut(width);
+        activations.take(workspace.samples).for_each(|sample| sample.swap(to, from));
+        swap_bits(&mut workspace.live[hidden], to, from);
+        self.order[hidden - 1].swap(to, from);
+    }
+
+    /// The gradient, clipped, of the batch's mean squared error `mean((output - target)²)` by all parameters, for the batch
+    /// that went [`forward`](Network::forward) last. `targets` holds one number per sample.
+    pub(super) fn backward(&self, targets: &[T], workspace: &mut Workspace<T>, gradient: &mut Gradient<T>) {
+        let Workspace { activations, live, outputs, delta_output, delta, delta_below, scratch, .. } = workspace;
+        let samples = workspace.samples;
         let scale = T::of(2.0 / samples.max(1) as f64);
-        let outputs = &activations[self.layers.len()][..samples];
-        delta.fill(T::zero());
-        for ((delta, &output), &target) in delta.iter_mut().zip(outputs).zip(targets) {
+        for ((delta, &output), &target) in delta_output.iter_mut().zip(&outputs[..samples]).zip(targets) {
             *delta = scale * (output - target);
         }
-        for (l, layer) in self.layers.iter().enumerate().rev() {
-            let (weights, bias) =
-                gradient[layer.weights.start..layer.bias.end].split_at_mut(layer.weights.len());
-            kernel::backward(
-                &self.params[layer.weights.clone()],
-                &activations[l][..samples * layer.inputs],
-                &delta[..samples * layer.outputs],
-                weights,
-                bias,
-                (l > 0).then_some(&mut delta_below[..samples * layer.inputs]),
-            );
-            std::mem::swap(delta, delta_below);
+        if gradient.dense {
+            gradient.clear();
         }
-        gradient
+        let Gradient { values, live: written, finite, dense, clip } = gradient;
+        let hidden = self.layers.len() - 1;
+        let (weights, bias) = (self.matrices[2 * hidden], self.matrices[2 * hidden + 1]);
+        let total = delta_output[..samples].iter().fold(T::zero(), |sum, delta| sum + *delta);
+        let clipped = total.max(-*clip).min(*clip);
+        values[bias.start][0] = if total.abs() > T::TINY { clipped } else { T::zero() };
+        let reached = |live: &[u16]| live.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
+        let blocks = reached(&live[hidden]);
+        *finite = total.is_finite()
+            & kernel::backward_output(
+                self.set,
+                &self.params[weights.range()],
+                blocks,
+                &activations[hidden][..samples * weights.blocks],
+                weights.blocks,
+                &delta_output[..samples],
+                *clip,
+                &mut values[weights.range()],
+                if hidden > 0 { &mut delta[..samples * weights.blocks] } else { &mut [] },
+            );
+        if !*dense {
+            written[2 * hidden].blocks = blocks;
+        }
+        for l in (0..hidden).rev() {
+            let blocks = self.matrices[2 * l].blocks;
+            let x_blocks = blocks_for(self.sizes[l]);
+            let x = &activations[l][..samples * x_blocks];
+            let reached = reached(&live[l + 1]);
+            *finite &= kernel::weights_gradient(
+                self.set,
+                x,
+                x_blocks,
+                &live[l],
+                &delta[..samples * blocks],
+                blocks,
+                reached,
+                *clip,
+                &mut values[self.layer_range(l)],
+            );
+            if !*dense {
+                written[2 * l].rows.copy_from_slice(&live[l]);
+                written[2 * l].blocks = reached;
+                written[2 * l + 1].blocks = reached;
+            }
+            if l > 0 {
+                kernel::backward(
+                    self.set,
+                    &self.params[self.matrices[2 * l].range()],
+                    blocks,
+                    &live[l],
+                    &live[l + 1],
+                    &delta[..samples * blocks],
+                    x,
+                    x_blocks,
+                    scratch,
+                    &mut delta_below[..samples * x_blocks],
+                );
+                std::mem::swap(delta, delta_below);
+            }
+        }
     }
 
     /// Takes over `other`'s parameters; both must be of the same shape. Does not allocate.
     pub fn copy_from(&mut self, other: &Network<T>) {
-        self.params.clone_from(&other.params);
+        self.params.copy_from_slice(&other.params);
+        self.order.clone_from(&other.order);
+    }
+}
+
+fn swap_bits(words: &mut [u16], a: usize, b: usize) {
+    let bit = |words: &[u16], at: usize| words[at / LANES] >> (at % LANES) & 1;
+    if bit(words, a) != bit(words, b) {
+        words[a / LANES] ^= 1 << (a % LANES);
+        words[b / LANES] ^= 1 << (b % LANES);
     }
 }
 
 impl<T: Real> Workspace<T> {
     /// Room for batches of up to `samples` through `network`.
     pub fn new(network: &Network<T>, samples: usize) -> Self {
-        let widest = network.sizes.iter().copied().max().unwrap_or(1);
-        let zeros = |units: usize| vec![T::zero(); samples * units];
+        let below = &network.sizes[..network.layers.len()];
+        let widest = below.iter().copied().max().map_or(1, blocks_for);
         Workspace {
             samples: 0,
-            activations: network.sizes.iter().map(|&units| zeros(units)).collect(),
-            delta: zeros(widest),
-            delta_below: zeros(widest),
-            gradient: vec![T::zero(); network.params.len()],
+            capacity: samples,
+            activations: below.iter().map(|&units| Blocks::zeros(samples * blocks_for(units))).collect(),
+            live: below.iter().map(|&units| Live::all(units, 1).rows).collect(),
+            outputs: vec![T::zero(); samples],
+            delta_output: vec![T::zero(); samples],
+            delta: Blocks::zeros(samples * widest),
+            delta_below: Blocks::zeros(samples * widest),
+            scratch: Blocks::zeros(widest * LANES * blocks_for(samples)),
         }
     }
 
     /// The share of hidden units that were on for at least one sample of the last batch (1 without hidden layers).
-    pub fn live_units(&self) -> f64 {
-        let hidden = 1..self.activations.len().saturating_sub(1);
-        let room = self.activations[self.activations.len() - 1].len();
-        let (mut live, mut all) = (0, 0);
-        for activation in &self.activations[hidden] {
-            let units = activation.len() / room.max(1);
-            all += units;
-            live += (0..units)
-                .filter(|unit| (0..self.samples).any(|sample| activation[sample * units + unit] > T::zero()))
-                .count();
-        }
-        if all == 0 { 1.0 } else { live as f64 / all as f64 }
+    pub fn live_units(&self, network: &Network<T>) -> f64 {
+        let hidden = &network.sizes[1..network.layers.len()];
+        let live: u32 = self.live[1..].iter().flatten().map(|word| word.count_ones()).sum();
+        let all: usize = hidden.iter().sum();
+        if all == 0 { 1.0 } else { f64::from(live) / all as f64 }
+    }
+
+    /// Where the scaled inputs of sample number `sample` go.
+    pub(super) fn input_mut(&mut self, sample: usize, inputs: usize) -> &mut [T] {
+        let width = blocks_for(inputs) * LANES;
+        &mut self.activations[0].as_flattened_mut()[sample * width..][..inputs]
     }
 }
 
@@ -200,7 +533,7 @@ mod tests {
             assert!(mean.abs() < 2.0 * bound / (weights.len() as f32).sqrt(), "{mean}");
             assert!(network.params()[layer.bias.clone()].iter().all(|b| *b == 0.0));
         }
-        let params = |seed, stream| Network::<f32>::new(21, &[50, 30], seed, stream).params().to_vec();
+        let params = |seed, stream| Network::<f32>::new(21, &[50, 30], seed, stream).params();
         assert_eq!(params(7, 3), network.params());
         assert_ne!(params(7, 4), network.params());
         assert_ne!(params(8, 3), network.params());
@@ -215,16 +548,24 @@ mod tests {
     fn a_small_network_by_hand() {
         let mut network = Network::<f64>::new(2, &[2], 1, 0);
         // Two hidden units: x + 2y + 1 and -x; out = 3 a - 4 b + 0.5.
-        network.params_mut().copy_from_slice(&[1.0, -1.0, 2.0, 0.0, 1.0, 0.0, 3.0, -4.0, 0.5]);
+        network.set_params(&[1.0, -1.0, 2.0, 0.0, 1.0, 0.0, 3.0, -4.0, 0.5]);
         let mut workspace = Workspace::new(&network, 3);
         let outputs = network.forward(&[1.0, 1.0, -2.0, 0.0, -0.5, -1.0], &mut workspace);
         assert_eq!(outputs, [12.5, -7.5, -1.5]);
-        assert_eq!(workspace.live_units(), 1.0);
+        assert_eq!(workspace.live_units(&network), 1.0);
         network.forward(&[1.0, 1.0], &mut workspace);
-        assert_eq!(workspace.live_units(), 0.5);
+        assert_eq!(workspace.live_units(&network), 0.5);
         // One sample, error 2: the loss's gradient by the output is 4.
-        let gradient = network.backward(&[10.5], &mut workspace);
+        let gradient = gradient(&network, &[10.5], &mut workspace);
         assert_eq!(gradient, [12.0, 0.0, 12.0, 0.0, 12.0, 0.0, 16.0, 0.0, 4.0]);
+    }
+
+    /// By the definition of [`Network::layers`].
+    fn gradient<T: Real>(network: &Network<T>, targets: &[T], workspace: &mut Workspace<T>) -> Vec<T> {
+        let mut gradient = Gradient::new(network.matrices(), true, T::max_value());
+        network.backward(targets, workspace, &mut gradient);
+        assert!(gradient.finite);
+        network.outside(&gradient.values)
     }
 
     fn loss(network: &Network<f64>, inputs: &[f64], targets: &[f64], workspace: &mut Workspace<f64>) -> f64 {
@@ -244,19 +585,19 @@ mod tests {
         ) {
             let mut network = Network::<f64>::new(4, &hidden, seed, 0);
             // Off zero, so that no unit sits on its kink.
-            for param in network.params_mut() {
-                *param += 0.05;
-            }
+            let mut params = network.params();
+            params.iter_mut().for_each(|param| *param += 0.05);
+            network.set_params(&params);
             let mut workspace = Workspace::new(&network, 5);
             let at = loss(&network, &inputs, &targets, &mut workspace);
-            let gradient = network.backward(&targets, &mut workspace).to_vec();
+            let gradient = gradient(&network, &targets, &mut workspace);
             const STEP: f64 = 1e-6;
             for (i, &derivative) in gradient.iter().enumerate() {
                 let mut side = |by: f64| {
-                    network.params_mut()[i] += by;
-                    let loss = loss(&network, &inputs, &targets, &mut workspace);
-                    network.params_mut()[i] -= by;
-                    loss
+                    params[i] += by;
+                    network.set_params(&params);
+                    params[i] -= by;
+                    loss(&network, &inputs, &targets, &mut workspace)
                 };
                 let (above, below) = (side(STEP), side(-STEP));
                 let difference = (above - below) / (2.0 * STEP);
@@ -276,18 +617,16 @@ mod tests {
         ) {
             let wide = Network::<f64>::new(6, &[20, 20], seed, 1);
             let mut narrow = Network::<f32>::new(6, &[20, 20], seed, 1);
-            for (n, w) in narrow.params_mut().iter_mut().zip(wide.params()) {
-                *n = *w as f32;
-            }
+            narrow.set_params(&wide.params().iter().map(|w| *w as f32).collect::<Vec<_>>());
             let narrow_inputs: Vec<f32> = inputs.iter().map(|x| *x as f32).collect();
             let (mut ww, mut nw) = (Workspace::new(&wide, 10), Workspace::new(&narrow, 10));
             let outputs = wide.forward(&inputs, &mut ww).to_vec();
             for (n, w) in narrow.forward(&narrow_inputs, &mut nw).iter().zip(&outputs) {
                 prop_assert!((f64::from(*n) - w).abs() < 1e-5);
             }
-            let gradient = wide.backward(&[0.3; 10], &mut ww);
-            let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
-            let apart = narrow.backward(&[0.3; 10], &mut nw).iter().zip(gradient)
+            let expected = gradient(&wide, &[0.3; 10], &mut ww);
+            let norm = expected.iter().map(|g| g * g).sum::<f64>().sqrt();
+            let apart = gradient(&narrow, &[0.3; 10], &mut nw).iter().zip(expected)
                 .map(|(n, w)| (f64::from(*n) - w).powi(2)).sum::<f64>().sqrt();
             // A unit within rounding of its kink may be on in one and off in the other.
             prop_assert!(apart < 1e-3 * (1.0 + norm), "{} of {}", apart, norm);

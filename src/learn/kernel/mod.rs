@@ -1,15 +1,161 @@
-//! The seam of the learner's inner loops: everything that costs time, and nothing else.
+//! The learner's inner loops: everything that costs time, and nothing else.
 //!
-//! Contract of every function, whatever implements it:
-//! - called from the pinned thread: no allocation, no lock, no panic on slices of the lengths stated;
-//! - matrices are flat, row-major and contiguous; a layer's weights are `[inputs][outputs]`, so that a row is what one
-//!   input unit contributes and the row of a silent ReLU unit is skipped as a whole, forward and backward;
-//! - batches are `[samples][units]`;
+//! Contract of every function:
+//! - called from the pinned thread: no allocation, no lock, no panic on buffers of the shapes stated;
+//! - numbers lie in blocks of [`LANES`]: a matrix is `[rows][blocks]`, row after row, the last block of a row filled up with
+//!   zeros; batches are `[samples][blocks of units]`. A layer's weights are `[inputs][outputs]`, so that a row is what one
+//!   input unit contributes;
+//! - what [`Live`] leaves out is neither read nor written;
 //! - the same input gives the same bits on the same machine.
 //!
-//! [`scalar`] is plain Rust over slices, which the compiler vectorises where the order of sums permits. Vector code will
-//! stand beside it, behind these same functions; the `unsafe` that it needs lives here and nowhere else in `learn`.
+//! The loops are written once, over any [`Vector`](lanes::Vector), and compiled for each instruction set. What the processor
+//! has is found out at run time ([`InstructionSet::best`]). All `unsafe` of the learner is in this folder: the instructions
+//! of `x86`, each a line, and the call of what is compiled for them, in the macro below.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `lanes` | sixteen numbers at once, in plain Rust |
+//! | `x86` | the same in vector registers |
+//! | `dense` | a layer forward and backward |
+//! | `rates` | the memories' part: training signal and learning rates |
 
-mod scalar;
+#![allow(unsafe_code)]
 
-pub(super) use scalar::{accumulate, backward, descend, descend_at, forward};
+use std::fmt;
+
+
+/// Makes of an inlined body one function per instruction set, and one that chooses among them.
+///
+/// A body's last parameters are the vector, and how many blocks may be held as sums in registers.
+macro_rules! dispatched {
+    ($(#[$doc:meta])* fn $name:ident = $body:ident, ($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)?) => {
+        $(#[$doc])*
+        // Not inlined into the loops that call it for what is rare: they need the registers.
+        #[inline(never)]
+        #[allow(clippy::too_many_arguments)]
+        pub(in crate::learn) fn $name<T: Real>(set: InstructionSet, $($arg: $type),*) $(-> $result)? {
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,bmi1,bmi2")]
+            fn avx512<T: Real>($($arg: $type),*) $(-> $result)? {
+                $body::<T, T::Avx512, 20>($($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,bmi1,bmi2")]
+            fn avx2<T: Real>($($arg: $type),*) $(-> $result)? {
+                $body::<T, T::Avx2, 5>($($arg),*)
+            }
+            match set.0 {
+                // SAFETY: an `InstructionSet` of this level comes from `available` alone, which found the features.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => unsafe { avx512($($arg),*) },
+                // SAFETY: as above.
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => unsafe { avx2($($arg),*) },
+                Level::Neon => $body::<T, lanes::Array<T, true>, 5>($($arg),*),
+                Level::Portable => $body::<T, lanes::Array<T, false>, 2>($($arg),*),
+            }
+        }
+    };
+}
+
+mod dense;
+mod lanes;
+mod rates;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+pub(super) use dense::{backward, backward_output, forward, output, weights_gradient};
+pub(super) use lanes::{Array, LANES, Lanes, Vector, blocks_for};
+pub(super) use rates::{accumulate, descend, descend_at, rate};
+
+/// What of a matrix `[rows][blocks]` is at hand: rows by a bit each, and of every row the first few blocks.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Live {
+    /// Bit `i % 16` of word `i / 16`: row `i`.
+    pub(super) rows: Vec<u16>,
+    /// How many blocks of every row.
+    pub(super) blocks: usize,
+}
+
+impl Live {
+    /// All of a matrix.
+    pub(super) fn all(rows: usize, blocks: usize) -> Live {
+        let words = (0..blocks_for(rows)).map(|word| match rows - word * LANES {
+            left if left < LANES => (1 << left) - 1,
+            _ => u16::MAX,
+        });
+        Live { rows: words.collect(), blocks }
+    }
+}
+
+/// A vector instruction set that this processor has.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct InstructionSet(Level);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg_attr(not(target_arch = "aarch64"), allow(dead_code))]
+    Neon,
+    Portable,
+}
+
+impl InstructionSet {
+    /// What every processor of this architecture has.
+    const PLAIN: InstructionSet = InstructionSet(if cfg!(target_arch = "aarch64") { Level::Neon } else { Level::Portable });
+
+    /// Those that this processor has, best first. The last one is what every processor of this architecture can do.
+    pub fn available() -> Vec<InstructionSet> {
+        let mut levels = vec![];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("bmi2");
+            if avx2
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512bw")
+            {
+                levels.push(Level::Avx512);
+            }
+            if avx2 {
+                levels.push(Level::Avx2);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        levels.push(Level::Neon);
+        levels.push(Level::Portable);
+        levels.into_iter().map(InstructionSet).collect()
+    }
+
+    /// The best that this processor has.
+    pub fn best() -> InstructionSet {
+        Self::available()[0]
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "AVX-512",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "AVX2 and FMA",
+            Level::Neon => "NEON",
+            Level::Portable => "portable",
+        }
+    }
+}
+
+impl fmt::Debug for InstructionSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Ymm, Zmm};

@@ -1,0 +1,228 @@
+//! Sixteen numbers at once.
+//!
+//! [`Vector`] is the arithmetic that the loops are written in. [`Array`] does it in plain Rust, for every processor and for
+//! double precision; `x86` does it in registers of AVX-512 and of AVX2. All agree but for the rounding of `mul_add`.
+
+use super::InstructionSet;
+use crate::learn::Real;
+
+/// How many numbers a block holds: one register of AVX-512, two of AVX2, four of NEON in single precision.
+pub(in crate::learn) const LANES: usize = 16;
+
+/// A block.
+pub type Lanes<T> = [T; LANES];
+
+/// How many blocks hold `units` numbers.
+pub(in crate::learn) const fn blocks_for(units: usize) -> usize {
+    units.div_ceil(LANES)
+}
+
+/// Sixteen numbers in registers.
+pub trait Vector<T: Real>: Copy {
+    /// What it is compiled for.
+    const SET: InstructionSet;
+
+    fn splat(value: T) -> Self;
+    fn load(from: &Lanes<T>) -> Self;
+    fn store(self, to: &mut Lanes<T>);
+    fn add(self, other: Self) -> Self;
+    fn mul(self, other: Self) -> Self;
+    /// `self · factor + sum`, rounded once where the processor can.
+    fn mul_add(self, factor: Self, sum: Self) -> Self;
+    /// `sum - self · factor`, likewise.
+    fn mul_sub_from(self, factor: Self, sum: Self) -> Self;
+    /// The smaller; `self` if either is not a number.
+    fn at_most(self, bound: Self) -> Self;
+    /// The larger; `self` if either is not a number.
+    fn at_least(self, bound: Self) -> Self;
+    /// Bit `i`: lane `i` is greater than `bound`.
+    fn above(self, bound: Self) -> u16;
+    /// Bit `i`: lane `i`'s magnitude is `bound` at most.
+    fn within(self, bound: Self) -> u16;
+    /// Bit `i`: lane `i` is not 0.
+    fn nonzero(self) -> u16;
+    /// The lanes that have their bit in `mask`, and 0 in the others.
+    fn only(self, mask: u16) -> Self;
+    /// The sum of the lanes.
+    fn sum(self) -> T;
+
+    /// Makes columns of rows, up to sixteen of each: lane `j` of `from[i · from_step]` goes to lane `i` of `to[j · to_step]`.
+    /// The lanes of `to` beyond `rows` get anything.
+    #[inline(always)]
+    fn transpose(
+        from: &[Lanes<T>],
+        from_step: usize,
+        rows: usize,
+        to: &mut [Lanes<T>],
+        to_step: usize,
+        columns: usize,
+    ) {
+        for (i, from) in from.iter().step_by(from_step).take(rows.min(LANES)).enumerate() {
+            for (from, to) in from.iter().zip(to.iter_mut().step_by(to_step).take(columns)) {
+                to[i] = *from;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn zero() -> Self {
+        Self::splat(T::zero())
+    }
+}
+
+/// Into `[-bound, bound]`; NaN stays NaN.
+#[inline(always)]
+pub(super) fn clamp<T: Real, V: Vector<T>>(a: V, bound: T) -> V {
+    a.at_most(V::splat(bound)).at_least(V::splat(-bound))
+}
+
+/// `a` where its magnitude is more than `least`, else 0; NaN stays NaN.
+#[inline(always)]
+pub(super) fn flush<T: Real, V: Vector<T>>(a: V, least: T) -> V {
+    a.only(!a.within(V::splat(least)))
+}
+
+/// Plain Rust. The compiler makes vector instructions of it where it can.
+#[derive(Clone, Copy)]
+pub struct Array<T, const FMA: bool>(Lanes<T>);
+
+impl<T: Real, const FMA: bool> Array<T, FMA> {
+    #[inline(always)]
+    fn zip(mut self, other: Self, f: impl Fn(T, T) -> T) -> Self {
+        for lane in 0..LANES {
+            self.0[lane] = f(self.0[lane], other.0[lane]);
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn mask(self, f: impl Fn(T, T) -> bool, other: Self) -> u16 {
+        let mut bits = 0;
+        for lane in 0..LANES {
+            bits |= u16::from(f(self.0[lane], other.0[lane])) << lane;
+        }
+        bits
+    }
+}
+
+impl<T: Real, const FMA: bool> Vector<T> for Array<T, FMA> {
+    const SET: InstructionSet = InstructionSet::PLAIN;
+
+    #[inline(always)]
+    fn splat(value: T) -> Self {
+        Array([value; LANES])
+    }
+
+    #[inline(always)]
+    fn load(from: &Lanes<T>) -> Self {
+        Array(*from)
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut Lanes<T>) {
+        *to = self.0;
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.zip(other, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.zip(other, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, sum: Self) -> Self {
+        let mut out = sum;
+        for lane in 0..LANES {
+            let (a, b) = (self.0[lane], factor.0[lane]);
+            out.0[lane] = if FMA { a.mul_add(b, out.0[lane]) } else { a * b + out.0[lane] };
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn mul_sub_from(self, factor: Self, sum: Self) -> Self {
+        self.zip(Self::zero(), |a, _| -a).mul_add(factor, sum)
+    }
+
+    #[inline(always)]
+    fn at_most(self, bound: Self) -> Self {
+        self.zip(bound, |a, b| if b < a { b } else { a })
+    }
+
+    #[inline(always)]
+    fn at_least(self, bound: Self) -> Self {
+        self.zip(bound, |a, b| if b > a { b } else { a })
+    }
+
+    #[inline(always)]
+    fn above(self, bound: Self) -> u16 {
+        self.mask(|a, b| a > b, bound)
+    }
+
+    #[inline(always)]
+    fn within(self, bound: Self) -> u16 {
+        self.mask(|a, b| a.abs() <= b, bound)
+    }
+
+    #[inline(always)]
+    fn nonzero(self) -> u16 {
+        self.mask(|a, b| a != b, Self::zero())
+    }
+
+    #[inline(always)]
+    fn only(mut self, mask: u16) -> Self {
+        for lane in 0..LANES {
+            self.0[lane] = if mask >> lane & 1 == 1 { self.0[lane] } else { T::zero() };
+        }
+        self
+    }
+
+    #[inline(always)]
+    fn sum(self) -> T {
+        let mut a = self.0;
+        for half in [8, 4, 2, 1] {
+            for lane in 0..half {
+                a[lane] += a[lane + half];
+            }
+        }
+        a[0]
+    }
+}
+
+/// The bits that are set, ascending, `LANES` to a word.
+#[inline(always)]
+pub(super) fn bits(words: &[u16]) -> Bits<'_> {
+    bits_of_both(words, words)
+}
+
+/// The bits that are set in both.
+#[inline(always)]
+pub(super) fn bits_of_both<'a>(words: &'a [u16], others: &'a [u16]) -> Bits<'a> {
+    Bits { words, others, next: 0, word: 0 }
+}
+
+pub(super) struct Bits<'a> {
+    words: &'a [u16],
+    others: &'a [u16],
+    next: usize,
+    word: u32,
+}
+
+impl Iterator for Bits<'_> {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        while self.word == 0 {
+            self.word = u32::from(self.words.get(self.next)? & self.others.get(self.next)?);
+            self.next += 1;
+        }
+        let bit = self.word.trailing_zeros() as usize;
+        self.word &= self.word - 1;
+        Some((self.next - 1) * LANES + bit)
+    }
+}
