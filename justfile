@@ -34,6 +34,10 @@ demo *ARGS:
 bench:
     cargo bench
 
+# Time our inverse dynamics beside Pinocchio's (needs g++, and PyPI's pin in a venv of its own).
+pinocchio:
+    bash bench/pinocchio/run
+
 # Lay out what colcon installs in DIR, without ROS: `. DIR/setup.bash` after any ROS 2, then `ros2 launch metagd ...`.
 install-prefix DIR:
     bash .ci/install-prefix {{quote(DIR)}}

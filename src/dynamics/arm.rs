@@ -1,7 +1,8 @@
 //! The arm's rigid bodies and the recursions over them.
 //!
 //! Contract: every method but the constructors and [`Arm::inertial_parameters`] is free of allocation, locks and
-//! panics, works on the stack, takes `&self` unless it changes the model, and costs the same for every input.
+//! panics, works on the stack, takes `&self` unless it changes the model, and costs the same for every input (a little
+//! more for angles of thousands of turns).
 //!
 //! All recursions run in the links' own frames, with each body's moments taken about its frame's origin (not its centre
 //! of mass), because the equations are then linear in the ten numbers of [`Arm::inertial_parameters`]. Source: R.
@@ -9,8 +10,10 @@
 //! bodies); the regressor is that of C. Atkeson, C. An, J. Hollerbach, "Estimation of Inertial Parameters of
 //! Manipulator Loads and Links" (IJRR 1986).
 
+use arrayvec::ArrayVec;
 use nalgebra::{Isometry3, Matrix3, Rotation3, Translation3, UnitQuaternion, Vector3};
 
+use super::sin_cos::sin_cos;
 use crate::sample::{MAX_JOINTS, Motion, PerJoint};
 
 /// How many inertial parameters one link has: see [`Arm::inertial_parameters`].
@@ -113,15 +116,17 @@ impl Body {
 
     /// This body in the parent's frame, where its own frame stands at `place`.
     fn in_parent(&self, place: &Place) -> Body {
+        let p = place.origin;
         let moment = place.rotation * self.moment;
-        let (p, h) = (skew(&place.origin), skew(&moment));
+        // The parallel axes: -[h][p] - [p][h] - m [p][p], in which [a][b] = b a' - (a'b) 1.
+        let half = moment + p * (0.5 * self.mass);
+        let outer = half * p.transpose();
         Body {
             mass: self.mass,
-            moment: moment + place.origin * self.mass,
+            moment: moment + p * self.mass,
             inertia: place.rotation * self.inertia * place.rotation.transpose()
-                - h * p
-                - p * h
-                - p * p * self.mass,
+                + Matrix3::from_diagonal_element(2.0 * half.dot(&p))
+                - (outer + outer.transpose()),
         }
     }
 
@@ -153,6 +158,46 @@ impl Wrench {
     fn add(&mut self, other: &Wrench) {
         self.force += other.force;
         self.moment += other.moment;
+    }
+}
+
+/// The motion that a unit of one joint's speed gives a link farther out, in that link's frame.
+#[derive(Clone, Copy)]
+struct Screw {
+    angular: Vector3<f64>,
+    linear: Vector3<f64>,
+}
+
+impl Screw {
+    /// This screw as the next link has it, which stands at `place`.
+    fn in_link(&self, place: &Place) -> Screw {
+        let to_link = place.rotation.transpose();
+        Screw {
+            angular: to_link * self.angular,
+            linear: to_link * (self.linear + self.angular.cross(&place.origin)),
+        }
+    }
+
+    /// What this screw's joint bears, for a unit of each parameter of a body that moves so: its share of
+    /// [`Body::wrench`], solved for the parameters.
+    fn efforts(&self, twist: &Twist) -> [f64; PARAMETERS_PER_LINK] {
+        let Twist { angular: w, angular_acceleration: wd, acceleration: a } = twist;
+        let (s, v) = (&self.angular, &self.linear);
+        let moment = v.cross(wd) + v.cross(w).cross(w) + a.cross(s);
+        let u = s.cross(w);
+        let inertia = |i: usize, j: usize| s[i] * wd[j] + u[i] * w[j];
+        [
+            v.dot(a),
+            moment.x,
+            moment.y,
+            moment.z,
+            inertia(0, 0),
+            inertia(0, 1) + inertia(1, 0),
+            inertia(0, 2) + inertia(2, 0),
+            inertia(1, 1),
+            inertia(1, 2) + inertia(2, 1),
+            inertia(2, 2),
+        ]
     }
 }
 
@@ -189,15 +234,6 @@ impl Twist {
         angular_acceleration: Vector3::new(0.0, 0.0, 0.0),
         acceleration: Vector3::new(0.0, 0.0, 0.0),
     };
-
-    /// The wrenches of [`Body::wrench`] for a unit of each of the ten parameters.
-    fn unit_wrenches(&self) -> [Wrench; PARAMETERS_PER_LINK] {
-        std::array::from_fn(|p| {
-            let mut unit = [0.0; PARAMETERS_PER_LINK];
-            unit[p] = 1.0;
-            Body::from_parameters(&unit).wrench(self)
-        })
-    }
 }
 
 /// One moving joint with the link behind it.
@@ -216,11 +252,10 @@ struct Link {
 }
 
 impl Link {
-    fn place(&self, q: f64) -> Place {
+    fn place(&self, q: f64, sin: f64, cos: f64) -> Place {
         if self.prismatic {
             return Place { rotation: self.rotation, origin: self.origin + self.rotation * (self.axis * q) };
         }
-        let (sin, cos) = q.sin_cos();
         Place {
             rotation: self.rotation + self.rotation_k * sin + self.rotation_kk * (1.0 - cos),
             origin: self.origin,
@@ -232,12 +267,22 @@ impl Link {
         if self.prismatic { self.axis.dot(&wrench.force) } else { self.axis.dot(&wrench.moment) }
     }
 
-    /// The twist of a unit acceleration of this joint alone.
-    fn unit_acceleration(&self) -> Twist {
+    /// What a unit of this joint's speed is to its own link.
+    fn screw(&self) -> Screw {
+        let zero = Vector3::zeros();
         if self.prismatic {
-            Twist { acceleration: self.axis, ..Twist::ZERO }
+            Screw { angular: zero, linear: self.axis }
         } else {
-            Twist { angular_acceleration: self.axis, ..Twist::ZERO }
+            Screw { angular: self.axis, linear: zero }
+        }
+    }
+
+    /// The wrench that gives a body at rest a unit acceleration of this joint alone.
+    fn unit_wrench(&self, body: &Body) -> Wrench {
+        if self.prismatic {
+            Wrench { force: self.axis * body.mass, moment: body.moment.cross(&self.axis) }
+        } else {
+            Wrench { force: self.axis.cross(&body.moment), moment: body.inertia * self.axis }
         }
     }
 
@@ -367,8 +412,8 @@ impl Arm {
     /// The flange's pose in the frame of the arm's base at positions `q`.
     pub fn flange_pose(&self, q: &PerJoint) -> Isometry3<f64> {
         let mut pose = Place::IDENTITY;
-        for (link, q) in self.links.iter().zip(q) {
-            pose = pose.then(&link.place(*q));
+        for place in &self.places(q) {
+            pose = pose.then(place);
         }
         let rotation = Rotation3::from_matrix_unchecked(pose.rotation);
         Isometry3::from_parts(
@@ -424,15 +469,22 @@ impl Arm {
         }
     }
 
+    /// Where each link's frame stands in its parent's at positions `q`.
+    fn places(&self, q: &PerJoint) -> ArrayVec<Place, MAX_JOINTS> {
+        let (mut sin, mut cos) = ([0.0; MAX_JOINTS], [0.0; MAX_JOINTS]);
+        sin_cos(&q[..self.links.len()], &mut sin, &mut cos);
+        let angles = q.iter().zip(sin.iter().zip(&cos));
+        self.links.iter().zip(angles).map(|(link, (q, (sin, cos)))| link.place(*q, *sin, *cos)).collect()
+    }
+
     /// The torques that make the arm move as `motion` says, Nm: recursive Newton-Euler.
     pub fn inverse_dynamics(&self, motion: &Motion) -> PerJoint {
-        let mut places = [Place::IDENTITY; MAX_JOINTS];
-        let mut wrenches = [Wrench::ZERO; MAX_JOINTS];
+        let places = self.places(&motion.q);
+        let mut wrenches = ArrayVec::<Wrench, MAX_JOINTS>::new();
         let mut twist = Twist { acceleration: -self.gravity, ..Twist::ZERO };
         for (j, (link, body)) in self.links.iter().zip(&self.bodies).enumerate() {
-            places[j] = link.place(motion.q[j]);
             twist = link.twist(&twist, &places[j], motion.qd[j], motion.qdd[j]);
-            wrenches[j] = body.wrench(&twist);
+            wrenches.push(body.wrench(&twist));
         }
         let mut torques = [0.0; MAX_JOINTS];
         let mut wrench = Wrench::ZERO;
@@ -447,16 +499,13 @@ impl Arm {
     /// The joint-space mass matrix at positions `q`, kg m², symmetric to the last bit: composite rigid bodies.
     pub fn mass_matrix(&self, q: &PerJoint) -> [[f64; MAX_JOINTS]; MAX_JOINTS] {
         let n = self.links.len();
-        let mut places = [Place::IDENTITY; MAX_JOINTS];
-        for (place, (link, q)) in places.iter_mut().zip(self.links.iter().zip(q)) {
-            *place = link.place(*q);
-        }
+        let places = self.places(q);
         let mut matrix = [[0.0; MAX_JOINTS]; MAX_JOINTS];
         // The link and all that it carries, as one body.
         let mut carried = Body::ZERO;
         for i in (0..n).rev() {
             carried.add(&self.bodies[i]);
-            let mut wrench = carried.wrench(&self.links[i].unit_acceleration());
+            let mut wrench = self.links[i].unit_wrench(&carried);
             for j in (0..=i).rev() {
                 matrix[i][j] = self.links[j].effort(&wrench);
                 matrix[j][i] = matrix[i][j];
@@ -500,12 +549,13 @@ impl Arm {
 
     /// Kinetic plus potential energy, J; the potential is zero where all mass is in the base frame's origin.
     pub fn energy(&self, q: &PerJoint, qd: &PerJoint) -> f64 {
+        let places = self.places(q);
         let mut energy = 0.0;
         let mut pose = Place::IDENTITY;
         let mut angular = Vector3::zeros();
         let mut linear = Vector3::zeros();
         for (j, (link, body)) in self.links.iter().zip(&self.bodies).enumerate() {
-            let place = link.place(q[j]);
+            let place = &places[j];
             let to_link = place.rotation.transpose();
             linear = to_link * (linear + angular.cross(&place.origin));
             angular = to_link * angular;
@@ -514,7 +564,7 @@ impl Arm {
             } else {
                 angular += link.axis * qd[j];
             }
-            pose = pose.then(&place);
+            pose = pose.then(place);
             energy += 0.5 * body.mass * linear.norm_squared()
                 + linear.dot(&angular.cross(&body.moment))
                 + 0.5 * angular.dot(&(body.inertia * angular))
@@ -530,19 +580,16 @@ impl Arm {
     pub fn regressor(&self, motion: &Motion, y: &mut Regressor) {
         y.values.fill(0.0);
         let n = self.links.len().min(y.joints);
-        let mut places = [Place::IDENTITY; MAX_JOINTS];
+        let places = self.places(&motion.q);
         let mut twist = Twist { acceleration: -self.gravity, ..Twist::ZERO };
+        let mut screws = ArrayVec::<Screw, MAX_JOINTS>::new();
         for i in 0..n {
-            places[i] = self.links[i].place(motion.q[i]);
             twist = self.links[i].twist(&twist, &places[i], motion.qd[i], motion.qdd[i]);
-            let mut wrenches = twist.unit_wrenches();
-            for j in (0..=i).rev() {
+            screws.iter_mut().for_each(|screw| *screw = screw.in_link(&places[i]));
+            screws.push(self.links[i].screw());
+            for (j, screw) in screws.iter().enumerate() {
                 let row = j * y.columns() + i * PARAMETERS_PER_LINK;
-                let row = &mut y.values[row..row + PARAMETERS_PER_LINK];
-                for (value, wrench) in row.iter_mut().zip(&mut wrenches) {
-                    *value = self.links[j].effort(wrench);
-                    *wrench = wrench.in_parent(&places[j]);
-                }
+                y.values[row..row + PARAMETERS_PER_LINK].copy_from_slice(&screw.efforts(&twist));
             }
         }
     }

@@ -17,6 +17,7 @@ mod acceleration;
 mod arm;
 mod fourier;
 mod rls;
+mod sin_cos;
 mod urdf;
 
 pub use acceleration::Acceleration;
