@@ -38,6 +38,12 @@ bench:
 pinocchio:
     bash bench/pinocchio/run
 
+# The learning step against JAX, candle and, where it is installed, PyTorch (`just peers --quick` for a first look).
+peers *ARGS:
+    test -n "${METAGD_PYTHON:-}" || test -x target/peers-venv/bin/python || python3 -m venv target/peers-venv
+    test -n "${METAGD_PYTHON:-}" || target/peers-venv/bin/pip install --quiet --disable-pip-version-check -r bench/peers/requirements.txt
+    cd bench/peers && cargo run --release --locked -- {{ARGS}}
+
 # Lay out what colcon installs in DIR, without ROS: `. DIR/setup.bash` after any ROS 2, then `ros2 launch metagd ...`.
 install-prefix DIR:
     bash .ci/install-prefix {{quote(DIR)}}
