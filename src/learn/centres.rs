@@ -193,9 +193,10 @@ fn fit(gaussians: &Gaussians<'_>, radius: f64, order: usize) -> Option<(Vec<Vec<
             }
         }
     }
-    let good = error.as_flattened().iter().zip(most.as_flattened()).all(|(error, most)| {
-        *error <= Cell::<f32>::TOLERANCE && (*error <= 1e-3 * most || *most < 1e-12)
-    });
+    let good =
+        error.as_flattened().iter().zip(most.as_flattened()).all(|(error, most)| {
+            *error <= Cell::<f32>::TOLERANCE && (*error <= 1e-3 * most || *most < 1e-12)
+        });
     good.then_some((activations, rates))
 }
 
@@ -221,7 +222,7 @@ fn interpolation(values: &[f64]) -> Vec<f64> {
 
 /// The authors' log-spaced option: 0 and `models / 2` centres on either side of it, geometrically from 1e-6 to `clip`.
 /// Each is as wide as `width` times the distance to its neighbour towards 0, the one at 0 as its neighbours.
-fn log_spaced(models: usize, clip: f64, width: f64) -> (Vec<f64>, Vec<f64>) {
+pub(super) fn log_spaced(models: usize, clip: f64, width: f64) -> (Vec<f64>, Vec<f64>) {
     const INNERMOST: f64 = 1e-6;
     let side = (models / 2).max(1);
     let positive: Vec<f64> = (0..side)

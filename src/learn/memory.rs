@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use super::Real;
 use super::centres::Centres;
 use super::kernel::{self, InstructionSet, Lanes, Live};
-use super::Real;
 use crate::config::Config;
 
 /// The least learning rate that a local model may hold.

@@ -32,11 +32,13 @@ mod memory;
 mod network;
 mod optimiser;
 mod real;
+#[cfg(test)]
+mod reference;
 
 pub use arm::{ArmLearner, Batch, LearnError};
 pub use checkpoint::{Checkpoint, CheckpointError, Refusal, Reload};
-pub use kernel::InstructionSet;
 pub use joint::{JointLearner, Rates, StepReport};
+pub use kernel::InstructionSet;
 pub use memory::{MAX_RATE, MIN_RATE, Memory, MemoryOptimizer, MemorySettings, Signal, Spacing};
 pub use network::{Layer, Network, Workspace};
 pub use optimiser::{Base, Group, LearnerName, MetaGd, Update};

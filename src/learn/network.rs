@@ -271,8 +271,7 @@ impl<T: Real> Network<T> {
             for output in 0..layer.outputs {
                 for input in 0..layer.inputs {
                     // The output's weights are one row.
-                    let (row, column) =
-                        if l + 1 == self.layers.len() { (0, input) } else { (input, output) };
+                    let (row, column) = if l + 1 == self.layers.len() { (0, input) } else { (input, output) };
                     f(
                         layer.weights.start + unit(l, input) * layer.outputs + unit(l + 1, output),
                         (weights.start + row * weights.blocks) * LANES + column,
@@ -364,7 +363,8 @@ impl<T: Real> Network<T> {
         let [above, below] = [2 * hidden, 2 * (hidden - 1)];
         let output_above = hidden + 1 == self.layers.len();
         let incoming = self.matrices[below..below + 2].iter().zip(&previous.live[below..below + 2]);
-        let outgoing = self.matrices[above..].iter().zip(&previous.live[above..]).take(usize::from(output_above));
+        let outgoing =
+            self.matrices[above..].iter().zip(&previous.live[above..]).take(usize::from(output_above));
         for (matrix, live) in incoming.chain(outgoing) {
             let width = matrix.blocks * LANES;
             for row in self.params[matrix.range()].as_flattened_mut().chunks_exact_mut(width) {
@@ -395,7 +395,8 @@ impl<T: Real> Network<T> {
     /// The gradient, clipped, of the batch's mean squared error `mean((output - target)²)` by all parameters, for the batch
     /// that went [`forward`](Network::forward) last. `targets` holds one number per sample.
     pub(super) fn backward(&self, targets: &[T], workspace: &mut Workspace<T>, gradient: &mut Gradient<T>) {
-        let Workspace { activations, live, outputs, delta_output, delta, delta_below, scratch, .. } = workspace;
+        let Workspace { activations, live, outputs, delta_output, delta, delta_below, scratch, .. } =
+            workspace;
         let samples = workspace.samples;
         let scale = T::of(2.0 / samples.max(1) as f64);
         for ((delta, &output), &target) in delta_output.iter_mut().zip(&outputs[..samples]).zip(targets) {

@@ -123,7 +123,10 @@ mod tests {
             let x: [f32; 16] = std::array::from_fn(|i| -1e-5 * (start + i) as f32);
             for (x, e) in x.iter().zip(f32::exp_of_negative(x)) {
                 let expected = f64::from(*x).exp().max(1e-38);
-                assert!((f64::from(e) / expected - 1.0).abs() < 2.5e-7 || *x < -87.0, "{x}: {e:e} {expected:e}");
+                assert!(
+                    (f64::from(e) / expected - 1.0).abs() < 2.5e-7 || *x < -87.0,
+                    "{x}: {e:e} {expected:e}"
+                );
             }
         }
         assert_eq!(f32::exp_of_negative([0.0; 16]), [1.0; 16]);

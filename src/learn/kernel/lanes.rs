@@ -10,6 +10,7 @@ use crate::learn::Real;
 pub(in crate::learn) const LANES: usize = 16;
 
 /// A block.
+#[allow(unreachable_pub)] // it stands in the bounds of a public trait
 pub type Lanes<T> = [T; LANES];
 
 /// How many blocks hold `units` numbers.

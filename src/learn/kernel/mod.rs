@@ -23,7 +23,6 @@
 
 use std::fmt;
 
-
 /// Makes of an inlined body one function per instruction set, and one that chooses among them.
 ///
 /// A body's last parameters are the vector, and how many blocks may be held as sums in registers.
@@ -105,7 +104,8 @@ enum Level {
 
 impl InstructionSet {
     /// What every processor of this architecture has.
-    const PLAIN: InstructionSet = InstructionSet(if cfg!(target_arch = "aarch64") { Level::Neon } else { Level::Portable });
+    const PLAIN: InstructionSet =
+        InstructionSet(if cfg!(target_arch = "aarch64") { Level::Neon } else { Level::Portable });
 
     /// Those that this processor has, best first. The last one is what every processor of this architecture can do.
     pub fn available() -> Vec<InstructionSet> {

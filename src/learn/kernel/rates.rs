@@ -122,9 +122,7 @@ fn accumulate_body<T: Real, V: Vector<T>, const SUMS: usize>(
         add_moments(&moments, &centres.near.activations, change);
     }
     if beyond {
-        accumulate_beyond(
-            V::SET, centres, sign, blocks, gradient, live, previous, live_before, change,
-        );
+        accumulate_beyond(V::SET, centres, sign, blocks, gradient, live, previous, live_before, change);
     }
 }
 

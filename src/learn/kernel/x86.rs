@@ -218,23 +218,13 @@ impl Vector<f32> for Ymm {
     #[inline(always)]
     fn mul_add(self, factor: Self, sum: Self) -> Self {
         // SAFETY: FMA is there.
-        unsafe {
-            Ymm(
-                _mm256_fmadd_ps(self.0, factor.0, sum.0),
-                _mm256_fmadd_ps(self.1, factor.1, sum.1),
-            )
-        }
+        unsafe { Ymm(_mm256_fmadd_ps(self.0, factor.0, sum.0), _mm256_fmadd_ps(self.1, factor.1, sum.1)) }
     }
 
     #[inline(always)]
     fn mul_sub_from(self, factor: Self, sum: Self) -> Self {
         // SAFETY: FMA is there.
-        unsafe {
-            Ymm(
-                _mm256_fnmadd_ps(self.0, factor.0, sum.0),
-                _mm256_fnmadd_ps(self.1, factor.1, sum.1),
-            )
-        }
+        unsafe { Ymm(_mm256_fnmadd_ps(self.0, factor.0, sum.0), _mm256_fnmadd_ps(self.1, factor.1, sum.1)) }
     }
 
     #[inline(always)]
