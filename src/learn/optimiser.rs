@@ -279,23 +279,26 @@ impl<T: Real> MetaGd<T> {
                 (&self.adam.feature, Some(&self.adam.direction))
             }
         };
-        let (mut rate_sum, mut moved) = (0.0, 0.0);
+        // Each of these for all groups, before the next: what one group waits for, another one's work fills.
         for group in &mut self.groups {
-            let matrices = || group.matrices.clone().map(|at| (at, self.matrices[at]));
-            if let Some(memory) = &mut group.memory {
-                for (at, matrix) in matrices() {
-                    let values = matrix.range();
-                    memory.accumulate(
-                        self.set,
-                        matrix.blocks,
-                        (&feature.values[values.clone()], &feature.live[at]),
-                        (&self.previous.values[values], &self.previous.live[at]),
-                    );
-                }
-                memory.learn(matrices().map(|(_, matrix)| matrix.coordinates).sum());
+            let Some(memory) = &mut group.memory else { continue };
+            for at in group.matrices.clone() {
+                let (blocks, values) = (self.matrices[at].blocks, self.matrices[at].range());
+                let now = (&feature.values[values.clone()], &feature.live[at]);
+                let before = (&self.previous.values[values], &self.previous.live[at]);
+                memory.accumulate(self.set, blocks, now, before);
             }
-            for (at, matrix) in matrices() {
-                let (blocks, live, values) = (matrix.blocks, &feature.live[at], matrix.range());
+        }
+        for group in &mut self.groups {
+            if let Some(memory) = &mut group.memory {
+                memory.learn(self.matrices[group.matrices.clone()].iter().map(|m| m.coordinates).sum());
+            }
+        }
+        let (mut rate_sum, mut moved) = (0.0, 0.0);
+        for group in &self.groups {
+            for at in group.matrices.clone() {
+                let (blocks, values) = (self.matrices[at].blocks, self.matrices[at].range());
+                let live = &feature.live[at];
                 let params = &mut params[values.clone()];
                 let direction = direction.map(|direction| &direction[values.clone()]);
                 let feature = &feature.values[values];

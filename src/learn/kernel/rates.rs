@@ -375,14 +375,19 @@ impl<V, const P: usize> Polynomial<V, P> {
         V: Vector<T>,
     {
         // Four sums, so that none waits for the one before.
-        let mut sums = [V::zero(); 4];
-        let rates = &rates.as_flattened()[..cell.len()];
-        for (rates, cell) in rates.chunks(4).zip(cell.chunks(4)) {
-            for ((sum, &rate), cell) in sums.iter_mut().zip(rates).zip(cell) {
-                *sum = V::splat(rate).mul_add(V::load(cell), *sum);
-            }
+        let [mut a, mut b, mut c, mut d] = [V::zero(); 4];
+        let (fours, rest) = rates.as_flattened()[..cell.len()].as_chunks::<4>();
+        let (cells, cells_rest) = cell.as_chunks::<4>();
+        for (rates, cell) in fours.iter().zip(cells) {
+            a = V::splat(rates[0]).mul_add(V::load(&cell[0]), a);
+            b = V::splat(rates[1]).mul_add(V::load(&cell[1]), b);
+            c = V::splat(rates[2]).mul_add(V::load(&cell[2]), c);
+            d = V::splat(rates[3]).mul_add(V::load(&cell[3]), d);
         }
-        let powers: Lanes<T> = stored(sums[0].add(sums[1]).add(sums[2].add(sums[3])));
+        for (&rate, cell) in rest.iter().zip(cells_rest) {
+            a = V::splat(rate).mul_add(V::load(cell), a);
+        }
+        let powers: Lanes<T> = stored(a.add(b).add(c.add(d)));
         let mut coefficients = [V::zero(); P];
         for (coefficient, &power) in coefficients.iter_mut().zip(&powers) {
             *coefficient = V::splat(power);
