@@ -21,6 +21,7 @@ pub mod probe;
 pub mod runtime;
 pub mod thread;
 pub mod tuning;
+pub mod wait;
 
 pub use clock::{Clock, FakeClock, MonotonicClock, wall_ns};
 pub use gate::{Gate, GateSettings};
@@ -38,3 +39,4 @@ pub use runtime::{
 };
 pub use thread::{CountingAllocator, Grants};
 pub use tuning::Tuning;
+pub use wait::Wait;

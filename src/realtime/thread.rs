@@ -71,6 +71,8 @@ pub struct Grants {
     pub cpus: Vec<usize>,
     /// The CPUs that the kernel isolates; without one, the thread shares its CPU with whatever else runs.
     pub isolated: Vec<usize>,
+    /// What speaks against `wait: spin` here, in words; empty if nothing does, or if it is not asked for.
+    pub spinning: Vec<String>,
 }
 
 impl Grants {
@@ -128,7 +130,50 @@ pub fn prepare(config: &Config) -> Grants {
     };
     let memory = if config.lock_memory { lock_memory() } else { Grant::NotAsked };
     prefault_stack();
-    Grants { affinity, priority, memory, cpus: allowed_cpus(), isolated }
+    let cpus = allowed_cpus();
+    let spinning = if config.wait == "spin" {
+        let first_in_line = matches!(priority, Grant::Granted(_));
+        against_spinning(&cpus, &isolated, first_in_line, throttled())
+    } else {
+        vec![]
+    };
+    Grants { affinity, priority, memory, cpus, isolated, spinning }
+}
+
+/// What speaks against spinning on `cpus`; `first_in_line`: under SCHED_FIFO; `throttled`: of how many µs such threads may
+/// have how many.
+fn against_spinning(
+    cpus: &[usize],
+    isolated: &[usize],
+    first_in_line: bool,
+    throttled: Option<(i64, i64)>,
+) -> Vec<String> {
+    let mut notes = vec![];
+    if !cpus.iter().all(|cpu| isolated.contains(cpu)) {
+        let others = if first_in_line { "stands still" } else { "takes turns with it" };
+        notes.push(format!(
+            "wait: spin keeps CPU {} busy, which the kernel has not isolated: whatever else is bound to it {others}; isolate \
+             it (isolcpus=), or choose wait: hybrid",
+            list(cpus)
+        ));
+    }
+    if let Some((runtime, period)) = throttled.filter(|_| first_in_line) {
+        notes.push(format!(
+            "wait: spin needs its CPU always, but the kernel may take it from a SCHED_FIFO thread for {} of every {period} µs: \
+             sysctl -w kernel.sched_rt_runtime_us=-1, or choose wait: hybrid",
+            period - runtime
+        ));
+    }
+    notes
+}
+
+/// The kernel's limit for real-time threads, µs of how many; `None` if there is none.
+fn throttled() -> Option<(i64, i64)> {
+    let read = |name| {
+        let text = std::fs::read_to_string(format!("/proc/sys/kernel/sched_rt_{name}_us")).ok()?;
+        text.trim().parse::<i64>().ok()
+    };
+    read("runtime").zip(read("period")).filter(|(runtime, period)| (0..*period).contains(runtime))
 }
 
 /// `cpu_affinity`, or else the first isolated CPU that is allowed, or else the last one allowed.
@@ -459,3 +504,19 @@ mod tests {
         assert_eq!(allocations(), Allocations::default());
     }
 }
+    #[test]
+    fn spinning_wants_a_cpu_of_its_own_and_all_of_it() {
+        let notes =
+            |first_in_line, throttled| against_spinning(&[1, 3], &[3], first_in_line, throttled).join("\n");
+        assert_eq!(against_spinning(&[3], &[2, 3], true, None), Vec::<String>::new());
+        assert!(notes(true, None).contains("CPU 1, 3 busy"), "{}", notes(true, None));
+        assert!(notes(true, None).contains("stands still") && notes(false, None).contains("takes turns"));
+        let throttled = Some((950_000, 1_000_000));
+        assert!(
+            notes(true, throttled).contains("for 50000 of every 1000000 µs"),
+            "{}",
+            notes(true, throttled)
+        );
+        assert!(!notes(false, throttled).contains("1000000"), "only real-time threads are throttled");
+    }
+
