@@ -40,7 +40,7 @@ use super::intake::{DropReason, Drops};
 use super::pipeline::BatchReport;
 use super::probe::Tick;
 use super::runtime::{RunCounts, SampleTiming, Telemetry};
-use super::thread::Grants;
+use super::thread::{Grants, resident_bytes};
 use crate::config::Config;
 
 /// The largest latency that is told apart, ns.
@@ -245,6 +245,9 @@ pub struct Summary {
     /// What else the pinned thread did; absent where only `.hlog` files were read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned_thread: Option<PinnedThread>,
+    /// The process's resident memory as it last was while the run went on, bytes; absent where only `.hlog` files were read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resident_bytes: Option<u64>,
     /// What was not granted, in words; empty if everything was.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_granted: Vec<String>,
@@ -282,6 +285,7 @@ pub struct LatencyLog {
     misses: Vec<Miss>,
     arrivals: Option<(i64, i64, u64)>,
     grants: Option<Grants>,
+    resident_bytes: Option<u64>,
 }
 
 impl LatencyLog {
@@ -309,6 +313,7 @@ impl LatencyLog {
             misses: Vec::new(),
             arrivals: None,
             grants: None,
+            resident_bytes: None,
         })
     }
 
@@ -435,6 +440,7 @@ impl LatencyLog {
     /// [`LatencyError::Io`].
     pub fn tick(&mut self, drops: &Drops) -> Result<(), LatencyError> {
         if self.began.1.elapsed() - self.interval_began >= self.every {
+            self.resident_bytes = resident_bytes();
             self.write_interval(drops)?;
         }
         Ok(())
@@ -485,6 +491,7 @@ impl LatencyLog {
                 telemetry_lost: counts.telemetry_lost,
                 non_finite: counts.non_finite,
             }),
+            resident_bytes: self.resident_bytes.or_else(resident_bytes),
             not_granted: self.grants.iter().flat_map(Grants::refusals).map(ToString::to_string).collect(),
         }
     }
