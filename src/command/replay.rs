@@ -12,7 +12,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -29,6 +29,7 @@ use crate::experiment::feed::Feed;
 use crate::experiment::product::Product;
 use crate::experiment::{JointScore, Scores, baseline};
 use crate::learn::checkpoint::{self, Reload};
+use crate::realtime::thread::thread_cpu_ns;
 use crate::realtime::{DropReason, InverseDynamics, Limits, Summary};
 use crate::report;
 
@@ -92,8 +93,9 @@ pub struct Report {
     pub joints: Vec<String>,
     /// Figures over all inputs, by learner.
     pub learners: BTreeMap<String, Figures>,
-    /// Recorded time divided by the time that one core needs for it with the configured learner alone: reading, intake,
-    /// prediction, scoring and learning. However many inputs are taken side by side, it is the figure of one core.
+    /// Recorded time divided by the CPU time that the configured learner alone needs for it: reading, intake, prediction, scoring
+    /// and learning. However many inputs are taken side by side, it is the figure of one core. With `--realtime`, divided by
+    /// the time that passed.
     pub times_real_time: f64,
     /// The configured learner.
     pub learner: String,
@@ -338,7 +340,7 @@ struct Passed {
     totals: Vec<Scores>,
     contestants: Vec<Contestant>,
     duration_s: f64,
-    /// What one core needed for the first contender alone.
+    /// CPU time for the first contender alone.
     pass: Duration,
     drops: BTreeMap<String, u64>,
 }
@@ -426,29 +428,23 @@ fn pass(
     let names: Vec<String> = contenders.iter().map(|(name, _)| name.clone()).collect();
     let mut comparison = Comparison::new(contenders, setup.joints.len(), !args.each, sink);
     let mut feed = Feed::new(config, &setup.joints)?;
-    let mut feeding = Duration::ZERO;
+    let started_ns = thread_cpu_ns();
     let mut drops: BTreeMap<String, u64> = BTreeMap::new();
     let mut per_input = vec![];
     for input in inputs {
         let given = args.inputs[input].display().to_string();
         bar.set_message(given.clone());
         let mut rows = setup.recordings[input].rows()?;
-        for index in 0.. {
-            let mut started = Instant::now();
-            let Some(row) = rows.next() else { break };
+        for (index, row) in rows.by_ref().enumerate() {
             let row = row?;
             bar.inc(1);
             if index < args.skip {
                 continue;
             }
             if feed.begins_phase(input, &row) {
-                let elsewhere = Instant::now();
                 comparison.new_phase(feed.offset_ns())?;
-                started += elsewhere.elapsed();
             }
-            let sample = feed.sample(&row, row.stamp_ns);
-            feeding += started.elapsed();
-            if let Some(sample) = sample {
+            if let Some(sample) = feed.sample(&row, row.stamp_ns) {
                 comparison.push(sample)?;
             }
         }
@@ -474,6 +470,8 @@ fn pass(
             *drops.entry(reason.name().to_string()).or_default() += count;
         }
     }
+    let spent = Duration::from_nanos(u64::try_from(thread_cpu_ns() - started_ns).unwrap_or(0));
+    let feeding = spent.saturating_sub(comparison.own_cpu());
     Ok(Passed {
         per_input,
         totals: comparison.totals(),

@@ -5,12 +5,13 @@
 //! slice is read, so that memory stays bounded however long the recordings are, and no contestant sees a sample that another
 //! does not. What comes out does not depend on the threads.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rayon::prelude::*;
 
 use super::product::Product;
 use super::{JointScore, Learner, Scores, evaluate};
+use crate::realtime::thread::thread_cpu_ns;
 use crate::sample::{PerJoint, Sample};
 
 /// Samples that are held at a time: few enough to stay in a core's cache, enough to be worth waking the others for.
@@ -71,6 +72,7 @@ pub struct Comparison<'a> {
     phase_span_ns: Option<(i64, i64)>,
     input_ns: i64,
     total_ns: i64,
+    own_cpu: Duration,
 }
 
 impl<'a> Comparison<'a> {
@@ -103,6 +105,7 @@ impl<'a> Comparison<'a> {
             phase_span_ns: None,
             input_ns: 0,
             total_ns: 0,
+            own_cpu: Duration::ZERO,
         }
     }
 
@@ -162,9 +165,14 @@ impl<'a> Comparison<'a> {
         self.total_ns as f64 * 1e-9
     }
 
-    /// The wall-clock time that a contestant's predictions and learning took.
+    /// The CPU time that a contestant's predictions, their scoring and its learning took.
     pub fn pass(&self, contestant: usize) -> Duration {
         self.contestants[contestant].pass
+    }
+
+    /// The CPU time that the calling thread spent in here on slices.
+    pub fn own_cpu(&self) -> Duration {
+        self.own_cpu
     }
 
     /// The contestants, as the last sample left them.
@@ -182,17 +190,18 @@ impl<'a> Comparison<'a> {
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
+        let started_ns = thread_cpu_ns();
         let (keep, slice) = (self.sink.is_some(), &self.slice);
         let take = |contestant: &mut Contestant| {
             let Contestant { contender, total, input, pass, predictions, .. } = contestant;
             predictions.clear();
-            let started = Instant::now();
+            let started_ns = thread_cpu_ns();
             evaluate(contender.learner(), slice, &mut [total, input], |_, predicted| {
                 if keep {
                     predictions.push(*predicted);
                 }
             });
-            *pass += started.elapsed();
+            *pass += cpu_since(started_ns);
         };
         if self.in_parallel {
             self.contestants.par_iter_mut().for_each(take);
@@ -207,8 +216,13 @@ impl<'a> Comparison<'a> {
             }
         }
         self.slice.clear();
+        self.own_cpu += cpu_since(started_ns);
         Ok(())
     }
+}
+
+fn cpu_since(started_ns: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(thread_cpu_ns() - started_ns).unwrap_or(0))
 }
 
 #[cfg(test)]
