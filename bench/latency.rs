@@ -4,8 +4,8 @@
 //! by a third; an idle probe of the same priority beside it. The modes take turns, `--rounds` times (3). `-p NAME:=VALUE` sets a
 //! parameter of all of them, `--json` prints JSON.
 //!
-//! `ours` is what a sample takes besides the wake-up: the prediction and the hand-over, which wakes the publisher. `wake_up` is
-//! the kernel's (or, polled, the cache's). `CPU` is the pinned thread's share of its CPU.
+//! `ours` is what a sample takes besides the wake-up: `predict`, and `hand_over` (intake, both rings, and the system call that
+//! wakes the publisher). `wake_up` is the kernel's (or, polled, the cache's). `CPU` is the pinned thread's share of its CPU.
 #![allow(clippy::print_stdout)]
 
 use std::collections::BTreeMap;
@@ -24,11 +24,12 @@ use metagd::sample::{Motion, PerJoint};
 use serde_json::json;
 
 const MODES: [&str; 3] = ["park", "hybrid", "spin"];
-const STAGES: [&str; 9] = [
+const STAGES: [&str; 10] = [
     "arrival_to_torque",
     "wake_up",
     "ours",
     "predict",
+    "hand_over",
     "step_wall",
     "step_cpu",
     "batch_to_done",
@@ -59,7 +60,9 @@ impl Found {
                 // A sample that came during a step has waited for the step.
                 if let Some(wake_up_ns) = sample.wake_up_ns {
                     self.add("wake_up", wake_up_ns);
-                    self.add("ours", sample.arrival_to_torque_ns - wake_up_ns);
+                    let ours_ns = sample.arrival_to_torque_ns - wake_up_ns;
+                    self.add("ours", ours_ns);
+                    self.add("hand_over", ours_ns - sample.predict_ns);
                 }
             }
             Telemetry::Batch(batch) => {
@@ -158,9 +161,9 @@ fn run(config: &Config, seconds: f64, found: &mut Found) {
         for k in 0..(seconds * 1e3) as i64 {
             let due = started + Duration::from_millis(k as u64);
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            let arrival_ns = clock.now_ns();
             let motion = motion(1e-3 * k as f64, joints.len());
             let effort = loaded.inverse_dynamics(&motion);
+            let arrival_ns = clock.now_ns();
             let sample = intake.row(k * 1_000_000, arrival_ns, &motion.q, &motion.qd, None, &effort);
             let _ = sender.send(sample.expect("a complete row"));
             // The sender has time for it until the next is due.
