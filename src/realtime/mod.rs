@@ -18,6 +18,7 @@ pub mod limits;
 pub mod model;
 pub mod pipeline;
 pub mod probe;
+mod ring;
 pub mod runtime;
 pub mod thread;
 pub mod tuning;

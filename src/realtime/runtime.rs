@@ -26,7 +26,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Once, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,7 @@ use super::clock::{Clock, MonotonicClock};
 use super::limits::LimitSettings;
 use super::model::Model;
 use super::pipeline::{BatchReport, Counters, Pipeline};
+use super::ring::Ring;
 use super::thread::{
     Allocations, CountingAllocator, Grants, PageFaults, allocations, page_faults, prepare, tid,
 };
@@ -143,10 +144,12 @@ struct Queued {
 }
 
 struct Shared<M: Model> {
-    samples: ArrayQueue<Queued>,
+    samples: Ring<Queued>,
     torques: ArrayQueue<Torque>,
     telemetry: ArrayQueue<Telemetry>,
-    commands: ArrayQueue<Command<M>>,
+    commands: Ring<Command<M>>,
+    /// Held by who pushes a command: several may want to.
+    commanding: Mutex<()>,
     states: ArrayQueue<Box<M::State>>,
     state_outstanding: AtomicBool,
     pinned: OnceLock<Thread>,
@@ -215,7 +218,7 @@ pub enum SendError {
     Stopped,
 }
 
-/// The I/O thread's end: pushes samples and wakes the pinned thread. Does not allocate or block.
+/// The I/O thread's end: pushes samples and wakes the pinned thread. Does not allocate or block. One thread at a time sends.
 pub struct SampleSender<M: Model> {
     shared: Arc<Shared<M>>,
     clock: MonotonicClock,
@@ -304,7 +307,7 @@ impl<M: Model> TelemetryReceiver<M> {
     }
 }
 
-/// Asks things of the pinned thread, from any thread.
+/// Asks things of the pinned thread, from any thread but that one; may wait for another that asks.
 pub struct CommandSender<M: Model> {
     shared: Arc<Shared<M>>,
 }
@@ -328,7 +331,9 @@ impl<M: Model> CommandSender<M> {
         if with_state && self.shared.state_outstanding.swap(true, Ordering::AcqRel) {
             return Err(command);
         }
+        let one_at_a_time = self.shared.commanding.lock().unwrap_or_else(PoisonError::into_inner);
         let queued = self.shared.commands.push(command);
+        drop(one_at_a_time);
         if queued.is_err() && with_state {
             self.shared.state_outstanding.store(false, Ordering::Release);
         }
@@ -391,10 +396,11 @@ impl<M: Model + 'static> Runtime<M> {
     /// [`RealtimeError::NotGranted`] under `realtime: enforce`; under `warn`, look at [`Runtime::grants`].
     pub fn start(config: &Config, pipeline: Pipeline<M, MonotonicClock>) -> Result<Self, RealtimeError> {
         let shared = Arc::new(Shared {
-            samples: ArrayQueue::new(config.ring),
+            samples: Ring::new(config.ring),
             torques: ArrayQueue::new(config.ring),
             telemetry: ArrayQueue::new(TELEMETRY),
-            commands: ArrayQueue::new(COMMANDS),
+            commands: Ring::new(COMMANDS),
+            commanding: Mutex::new(()),
             states: ArrayQueue::new(1),
             state_outstanding: AtomicBool::new(false),
             pinned: OnceLock::new(),
