@@ -438,10 +438,13 @@ parameters! {
         "CPUs of the pinned thread. Empty: an isolated CPU if the kernel has one, else the last one allowed.";
     lock_memory: bool = true;
         "lock_memory", Range::Any, "",
-        "Lock the process's memory and fault it in at start (mlockall).";
-    wait_spin: f64 = 0.0;
-        "wait.spin", Range::Within(0.0, 10_000.0), "µs",
-        "How long the pinned thread spins for the next sample before it sleeps.";
+        "Lock the process's memory (mlockall), and fault in at the start what the pinned thread will use.";
+    wait: String = "park".into();
+        "wait", Range::OneOf(&["park", "spin", "hybrid"]), "",
+        "How the pinned thread waits for the next sample: `park` sleeps; `spin` polls and never sleeps while samples come, for which it needs an isolated CPU; `hybrid` sleeps until shortly before the sample is due and then polls.";
+    wait_spin: f64 = 100.0;
+        "wait_spin", Range::Within(0.0, 10_000.0), "µs",
+        "How long `wait: hybrid` polls before and after the time at which the next sample is due; more than the machine's usual lateness in waking a thread.";
     deadline: f64 = 10.0;
         "deadline", Range::Above(0.0, 10_000.0), "ms",
         "Time from the arrival of a batch's last sample to the end of the joints' steps; joint steps that do not fit are left out and counted.";

@@ -142,6 +142,54 @@ fn a_dead_input_decays_to_zero() {
 }
 
 #[test]
+fn however_it_waits_it_serves_obeys_decays_and_stops() {
+    for wait in ["park", "spin", "hybrid"] {
+        let config = Config {
+            wait: wait.into(),
+            wait_spin: 200.0,
+            limit_timeout: 30.0,
+            limit_ramp: 0.0,
+            limit_rate: 1e9,
+            ..config()
+        };
+        let runtime = start(&config);
+        let (sender, torques, commands) = (runtime.sender(), runtime.torques(), runtime.commands());
+        let samples = samples(&config, 300);
+        let rest = |k: usize| std::thread::sleep(Duration::from_millis(u64::from(k % 3 == 0)));
+        for (k, sample) in samples.iter().enumerate() {
+            if k == 150 {
+                assert!(commands.send(Command::SetEnabled(false)).is_ok());
+            }
+            if k == 200 {
+                assert!(commands.send(Command::SetEnabled(true)).is_ok());
+            }
+            sender.send(now(sample)).unwrap();
+            // A torque that decayed while this thread was away is no answer.
+            let answer = std::iter::repeat_with(|| torques.recv(PATIENCE).expect(wait))
+                .find(|torque| torque.seq == sample.seq)
+                .unwrap();
+            // The first torque starts from zero.
+            let zero = k == 0 || (150..200).contains(&k);
+            assert_eq!(answer.feedforward[1] == 0.0, zero, "{wait}, sample {k}");
+            rest(k);
+        }
+        while !runtime.is_at_zero() {
+            std::thread::yield_now();
+        }
+        let state = Box::new(model(&config).learner().clone());
+        assert!(commands.send(Command::Snapshot(state)).is_ok(), "{wait}: asked while nothing comes");
+        while commands.take_back().is_none() {
+            std::thread::yield_now();
+        }
+        let stopped = runtime.stop().unwrap();
+        assert_eq!(stopped.counters.samples, 300, "{wait}");
+        let runtime = start(&config);
+        runtime.sender().send(now(&samples[0])).unwrap();
+        assert_eq!(runtime.stop().unwrap().counters.samples, 1, "{wait}: stopped while it waits for more");
+    }
+}
+
+#[test]
 fn a_clean_stop_serves_what_waits_and_its_last_word_is_zero() {
     let config = Config { limit_ramp: 0.0, ..config() };
     let runtime = start(&config);

@@ -20,9 +20,19 @@ use metagd::realtime::{
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
-fn some_thousand_samples_through_the_real_model_allocate_nothing() {
+fn some_thousand_samples_through_the_real_model_allocate_nothing_however_it_waits() {
     assert!(CountingAllocator::is_installed());
-    let config = Config { thread_priority: 0, hidden: vec![20, 20], deadline: 10_000.0, ..Config::default() };
+    ["park", "spin", "hybrid"].into_iter().for_each(some_thousand_samples);
+}
+
+fn some_thousand_samples(wait: &str) {
+    let config = Config {
+        wait: wait.into(),
+        thread_priority: 0,
+        hidden: vec![20, 20],
+        deadline: 10_000.0,
+        ..Config::default()
+    };
     let urdf = Path::new(env!("CARGO_MANIFEST_DIR")).join("urdf/kuka_lwr.urdf");
     let arm = Arm::from_urdf(&urdf, &[], [0.0, 0.0, -9.81]).unwrap();
     let joints = arm.joint_names().to_vec();
@@ -62,9 +72,9 @@ fn some_thousand_samples_through_the_real_model_allocate_nothing() {
     let stopped = runtime.stop().unwrap();
     assert_eq!((stopped.counters.samples, stopped.counters.batches), (4000, 399));
     assert_ne!(stopped.model.health().learner_mse[0], 0.0, "the steps were real");
-    assert_eq!(stopped.counts.allocations, Some(Allocations { allocated: 0, freed: 0 }));
+    assert_eq!(stopped.counts.allocations, Some(Allocations { allocated: 0, freed: 0 }), "{wait}");
     match stopped.counts.page_faults {
-        Some(faults) if memory_locked => assert_eq!((faults.minor, faults.major), (0, 0)),
+        Some(faults) if memory_locked => assert_eq!((faults.minor, faults.major), (0, 0), "{wait}"),
         faults => eprintln!("SKIPPED: page faults ({faults:?}): memory is not locked here"),
     }
 }

@@ -201,6 +201,57 @@ fn a_chain_in_one_run_equals_a_chain_by_checkpoints() {
     assert!(learnt(&chain.1, 801) == learnt(&tail.1, 1), "the predictions differ");
 }
 
+/// The report without what depends on the clock.
+fn timeless(mut report: Value) -> Value {
+    assert!(report["times_real_time"].take().as_f64().unwrap() > 0.0);
+    report
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let inputs: Vec<String> =
+        (0..3).map(|n| write(dir.path(), &format!("{n}.csv"), &swing(2, 600 + 100 * n, n as f64))).collect();
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    for each in [&[][..], &["--each"]] {
+        let run = |jobs: &str| {
+            let out = dir.path().join(format!("out{jobs}"));
+            let more = ["--json", "--jobs", jobs, "--out", out.to_str().unwrap()];
+            let report = timeless(json(&[&["replay"], &inputs[..], each, &more].concat()));
+            let name = if each.is_empty() { "predictions.csv" } else { "predictions-3.csv" };
+            (report, std::fs::read(out.join(name)).unwrap())
+        };
+        let (one, four) = (run("1"), run("4"));
+        assert_eq!(one.0, four.0);
+        assert!(one.1 == four.1, "the predictions differ");
+    }
+}
+
+#[test]
+fn each_input_by_itself_is_as_if_there_were_no_other_and_the_totals_are_over_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = write(dir.path(), "short.csv", &swing(2, 700, 0.0));
+    let long = write(dir.path(), "long.csv", &swing(2, 1300, 1.0));
+    let each = json(&["replay", &short, &long, "--each", "--json"]);
+    let alone = [&short, &long].map(|input| json(&["replay", input, "--json"]));
+    for (of_each, alone) in each["per_input"].as_array().unwrap().iter().zip(&alone) {
+        assert_eq!(of_each, &alone["per_input"][0]);
+    }
+    assert_eq!((&each["count"], &each["each"]), (&Value::from(2000), &Value::from(true)));
+    for (joint, rms) in figures(&each, "metagd", "rms").iter().enumerate() {
+        let [a, b] = [0, 1].map(|n| figures(&alone[n], "metagd", "rms")[joint].powi(2));
+        let expected = ((700.0 * a + 1300.0 * b) / 2000.0).sqrt();
+        assert!((rms - expected).abs() < 1e-12 * expected, "{rms} {expected}");
+    }
+    let carried_on = json(&["replay", &short, &long, "--json"]);
+    assert_ne!(carried_on["per_input"][1], each["per_input"][1], "the second profits from the first");
+    let table = String::from_utf8(metagd(&["replay", &short, &long, "--each"]).stdout).unwrap();
+    let heading = |input: &str, count| format!("{input}: {count} samples");
+    for part in [heading(&short, 700), heading(&long, 1300), "all 2 inputs, each by itself".into()] {
+        assert!(table.contains(&part), "{part}: {table}");
+    }
+}
+
 #[test]
 fn a_run_column_starts_time_anew_without_dropping_a_sample() {
     let dir = tempfile::tempdir().unwrap();
@@ -264,6 +315,10 @@ fn wrong_use_exits_with_2_and_a_failure_with_1_naming_the_cause() {
         (&["replay", &good, "--compare", "magic"], 2, "magic"),
         (&["replay", &good, "-p", "learner.rat:=1"], 2, "learner.rat"),
         (&["replay", &good, "-p", "learner.rate:=fast"], 2, "learner.rate"),
+        (&["replay", &good, "--each", "--realtime"], 2, "--realtime"),
+        (&["replay", &good, "--each", "--save", &absent], 2, "--save"),
+        (&["replay", &good, "--each", "-p", "checkpoint.save:=x"], 2, "checkpoint.save"),
+        (&["replay", &good, "--jobs", "0"], 2, "--jobs"),
         (&["replay", &absent], 1, "absent.mcap"),
         (&["replay", &noise], 1, "noise.csv"),
         (&["replay", &good, "--skip", "50"], 1, "good.csv"),

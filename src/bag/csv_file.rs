@@ -98,7 +98,7 @@ fn reader(path: &Path) -> Result<csv::Reader<Box<dyn Read + Send>>, BagError> {
         return Err(BagError::Foreign { path: path.to_owned(), what });
     }
     let whole: Box<dyn Read + Send> = Box::new(Cursor::new(start).chain(plain));
-    Ok(csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(whole))
+    Ok(csv::ReaderBuilder::new().trim(csv::Trim::Headers).from_reader(whole))
 }
 
 impl CsvFile {
@@ -165,11 +165,11 @@ impl CsvRows {
     fn row(&mut self) -> Result<Option<Row>, String> {
         let line = self.record.position().map_or(0, csv::Position::line);
         let bad = |column: usize, what: &str| {
-            let cell = self.record.get(column).unwrap_or_default();
+            let cell = self.record.get(column).unwrap_or_default().trim();
             format!("line {line}, column {}: `{cell}` {what}", self.header.get(column).unwrap_or_default())
         };
         let number = |column: usize| {
-            let cell = self.record.get(column).unwrap_or_default();
+            let cell = self.record.get(column).unwrap_or_default().trim();
             cell.parse::<f64>().map_err(|_| bad(column, "is not a number"))
         };
         let mut finite = true;

@@ -197,7 +197,7 @@ impl System {
                 Level::Warn,
                 format!("none (online {online})"),
                 "give the pinned thread a core of its own: isolcpus=N nohz_full=N rcu_nocbs=N on the kernel's \
-                 command line, and cpu_affinity: [N]",
+                 command line, and cpu_affinity: [N]; without one, `wait: spin` starves what else runs there",
             ),
         }
     }

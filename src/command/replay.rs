@@ -1,17 +1,22 @@
 //! `metagd replay`: recordings through the learner as the robot would run it, beside every baseline.
 //!
 //! Contract: deterministic without `--realtime`: the same input, seed and build give bit-identical torques, scores and
-//! checkpoint. Recordings are read in slices, so memory does not grow with their length (with `--realtime`, by the
-//! predicted torques only).
+//! checkpoint, on however many threads. Recordings are read in slices, so memory does not grow with their length (with
+//! `--realtime`, by the predicted torques only).
+//!
+//! **Cores.** One input after another, what was learnt is carried on, so each learner's pass is one core's work; learners that are
+//! compared are passed over side by side. With `--each`, whole inputs are.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
+use rayon::prelude::*;
 use serde::Serialize;
 
 use super::Usage;
@@ -19,11 +24,12 @@ use super::parameters::ParameterArgs;
 use crate::bag::{BagError, Recording, RecordingOptions};
 use crate::config::{Config, LEARNERS};
 use crate::dynamics::Arm;
-use crate::experiment::comparison::{Comparison, Contender, Sink};
+use crate::experiment::comparison::{Comparison, Contender, Contestant, Sink};
 use crate::experiment::feed::Feed;
 use crate::experiment::product::Product;
-use crate::experiment::{JointScore, baseline};
+use crate::experiment::{JointScore, Scores, baseline};
 use crate::learn::checkpoint::{self, Reload};
+use crate::realtime::thread::thread_cpu_ns;
 use crate::realtime::{DropReason, InverseDynamics, Limits, Summary};
 use crate::report;
 
@@ -32,7 +38,7 @@ mod paced;
 /// `metagd replay`
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Recordings, taken one after another with what was learnt carried on: rosbag2 folders, .mcap, .db3, .csv, .csv.gz
+    /// Recordings, taken one after another with what was learnt carried on (or --each by itself): rosbag2 folders, .mcap, .db3, .csv, .csv.gz
     /// (columns t,q1..,qd1..,[qdd1..,]tau1..).
     #[arg(required = true, value_name = "INPUT")]
     inputs: Vec<PathBuf>,
@@ -60,10 +66,17 @@ pub struct Args {
     /// What to take from the checkpoint.
     #[arg(long, value_name = "WHAT", value_parser = ["all", "memory", "network", "none"])]
     reload: Option<String>,
+    /// Take every input by itself, each from the same start (fresh, or --load), on all cores; the totals are over all of them.
+    #[arg(long)]
+    each: bool,
+    /// How many threads to use. Default: one per core.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
     /// Pace the recording by its own stamps through the pinned real-time thread, deadline included.
     #[arg(long)]
     realtime: bool,
-    /// Folder for replay.json, predictions.csv, and with --realtime latency.hlog and latency.json.
+    /// Folder for replay.json, predictions.csv (with --each: predictions-1.csv and so on), and with --realtime latency.hlog and
+    /// latency.json.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print JSON to standard output instead of tables.
@@ -80,7 +93,9 @@ pub struct Report {
     pub joints: Vec<String>,
     /// Figures over all inputs, by learner.
     pub learners: BTreeMap<String, Figures>,
-    /// Recorded time divided by the time that the configured learner's pass took.
+    /// Recorded time divided by the CPU time that the configured learner alone needs for it: reading, intake, prediction, scoring
+    /// and learning. However many inputs are taken side by side, it is the figure of one core. With `--realtime`, divided by
+    /// the time that passed.
     pub times_real_time: f64,
     /// The configured learner.
     pub learner: String,
@@ -99,6 +114,8 @@ pub struct Report {
     /// With `--realtime`: latencies, deadline and drops of the pinned thread.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub latency: Option<Summary>,
+    /// Whether every input was taken by itself.
+    pub each: bool,
     /// The same figures, input by input.
     pub per_input: Vec<PerInput>,
     /// The same as `learners`, in the table's order.
@@ -128,6 +145,9 @@ pub struct PerInput {
     pub duration_s: f64,
     /// Figures by learner.
     pub learners: BTreeMap<String, Figures>,
+    /// The same as `learners`, in the table's order.
+    #[serde(skip)]
+    scores: Vec<(String, Vec<JointScore>)>,
 }
 
 impl Figures {
@@ -138,6 +158,10 @@ impl Figures {
             rms: collect(|score| score.rms),
             nmse: collect(|score| score.nmse),
         }
+    }
+
+    fn by_learner(scores: &[(String, Vec<JointScore>)]) -> BTreeMap<String, Figures> {
+        scores.iter().map(|(name, scores)| (name.clone(), Figures::of(scores))).collect()
     }
 }
 
@@ -235,6 +259,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             names.push(name.to_string());
         }
     }
+    if args.each {
+        let refused = [
+            (args.realtime, "--realtime: one recording at a time can be paced"),
+            (!config.save.is_empty(), "--save (checkpoint.save): there is no one learner to save"),
+        ];
+        if let Some((_, why)) = refused.iter().find(|(is_asked, _)| *is_asked) {
+            return Err(Usage(format!("--each does not go with {why}")).into());
+        }
+    }
     let setup = Setup::open(args, &config)?;
     if setup.arm.is_none() {
         names.retain(|name| !baseline::needs_rigid_body(name));
@@ -242,7 +275,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(dir) = &args.out {
         std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
     }
-    let report = replay(args, &config, &names, &setup)?;
+    let threads = usize::from(args.jobs.unwrap_or(0));
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().context("no threads")?;
+    let report = pool.install(|| replay(args, &config, &names, &setup))?;
     let json = serde_json::to_string_pretty(&report)? + "\n";
     if let Some(dir) = &args.out {
         let path = dir.join("replay.json");
@@ -299,36 +334,107 @@ fn progress(setup: &Setup) -> ProgressBar {
     bar
 }
 
+/// What the contenders made of some inputs, one after another.
+struct Passed {
+    per_input: Vec<PerInput>,
+    totals: Vec<Scores>,
+    contestants: Vec<Contestant>,
+    duration_s: f64,
+    /// CPU time for the first contender alone.
+    pass: Duration,
+    drops: BTreeMap<String, u64>,
+}
+
 /// The whole comparison.
 fn replay(args: &Args, config: &Config, names: &[String], setup: &Setup) -> anyhow::Result<Report> {
-    let mut contenders = contenders(names, config, setup)?;
     let mut notes = setup.notes.clone();
     let mut drops: BTreeMap<String, u64> = BTreeMap::new();
     let mut latency = None;
     let mut paced_for = None;
-    if args.realtime {
-        let paced = paced::run(args, config, setup)?;
-        notes.extend(paced.notes);
-        if paced.ring_full > 0 {
-            drops.insert(DropReason::RingFull.name().to_string(), paced.ring_full);
-        }
-        latency = Some(paced.summary);
-        paced_for = Some(paced.elapsed);
-        contenders[0].1 = Contender::Other(Box::new(paced.predictions));
-    }
-    let sink = match &args.out {
-        Some(dir) => Some(predictions(&dir.join("predictions.csv"), &setup.joints, names)?),
-        None => None,
-    };
-    let mut comparison = Comparison::new(contenders, setup.joints.len(), sink);
-    let mut feed = Feed::new(config, &setup.joints)?;
-    let mut intake_time = Duration::ZERO;
-    let mut per_input = vec![];
     let bar = progress(setup);
-    for (input, recording) in setup.recordings.iter().enumerate() {
+    let inputs = 0..setup.recordings.len();
+    let passes = if args.each {
+        let alone = |input| {
+            let contenders = contenders(names, config, setup)?;
+            let sink = sink(args, setup, names, &format!("predictions-{}.csv", input + 1))?;
+            pass(args, config, setup, input..input + 1, contenders, sink, &bar)
+        };
+        // All are heard before the first error is told, which then does not depend on who was faster.
+        let passes: Vec<_> = inputs.into_par_iter().with_max_len(1).map(alone).collect();
+        passes.into_iter().collect::<anyhow::Result<Vec<_>>>()?
+    } else {
+        let mut contenders = contenders(names, config, setup)?;
+        if args.realtime {
+            let paced = paced::run(args, config, setup)?;
+            notes.extend(paced.notes);
+            if paced.ring_full > 0 {
+                drops.insert(DropReason::RingFull.name().to_string(), paced.ring_full);
+            }
+            latency = Some(paced.summary);
+            paced_for = Some(paced.elapsed);
+            contenders[0].1 = Contender::Other(Box::new(paced.predictions));
+        }
+        let sink = sink(args, setup, names, "predictions.csv")?;
+        let passed = pass(args, config, setup, inputs, contenders, sink, &bar)?;
+        if let Some(Contestant { contender: Contender::Product(product), .. }) = passed.contestants.first() {
+            save(config, setup, product.model())?;
+        }
+        vec![passed]
+    };
+    bar.finish_and_clear();
+    let mut per_input = vec![];
+    let mut totals: Vec<Scores> = names.iter().map(|_| Scores::new(setup.joints.len())).collect();
+    let (mut duration_s, mut needed) = (0.0, Duration::ZERO);
+    for passed in passes {
+        per_input.extend(passed.per_input);
+        totals.iter_mut().zip(&passed.totals).for_each(|(total, scores)| total.merge(scores));
+        duration_s += passed.duration_s;
+        needed += passed.pass;
+        for (reason, count) in passed.drops {
+            *drops.entry(reason).or_default() += count;
+        }
+    }
+    let scores = totals.iter().map(Scores::joints);
+    let scores: Vec<_> = names.iter().cloned().zip(scores).collect();
+    Ok(Report {
+        inputs: args.inputs.iter().map(|input| input.display().to_string()).collect(),
+        joints: setup.joints.clone(),
+        learners: Figures::by_learner(&scores),
+        times_real_time: duration_s / paced_for.unwrap_or(needed).as_secs_f64(),
+        learner: config.learner.clone(),
+        preset: config.preset.clone(),
+        seed: config.seed,
+        count: totals.first().map_or(0, Scores::count),
+        duration_s,
+        drops,
+        notes,
+        latency,
+        each: args.each,
+        per_input,
+        totals: scores,
+    })
+}
+
+/// Passes the contenders over these inputs, one after another, with what was learnt carried on.
+fn pass(
+    args: &Args,
+    config: &Config,
+    setup: &Setup,
+    inputs: Range<usize>,
+    contenders: Vec<(String, Contender)>,
+    sink: Option<Sink>,
+    bar: &ProgressBar,
+) -> anyhow::Result<Passed> {
+    let names: Vec<String> = contenders.iter().map(|(name, _)| name.clone()).collect();
+    let mut comparison = Comparison::new(contenders, setup.joints.len(), !args.each, sink);
+    let mut feed = Feed::new(config, &setup.joints)?;
+    let started_ns = thread_cpu_ns();
+    let mut drops: BTreeMap<String, u64> = BTreeMap::new();
+    let mut per_input = vec![];
+    for input in inputs {
         let given = args.inputs[input].display().to_string();
         bar.set_message(given.clone());
-        let mut rows = recording.rows()?;
+        let mut rows = setup.recordings[input].rows()?;
         for (index, row) in rows.by_ref().enumerate() {
             let row = row?;
             bar.inc(1);
@@ -338,61 +444,41 @@ fn replay(args: &Args, config: &Config, names: &[String], setup: &Setup) -> anyh
             if feed.begins_phase(input, &row) {
                 comparison.new_phase(feed.offset_ns())?;
             }
-            let started = Instant::now();
-            let sample = feed.sample(&row, row.stamp_ns);
-            intake_time += started.elapsed();
-            if let Some(sample) = sample {
+            if let Some(sample) = feed.sample(&row, row.stamp_ns) {
                 comparison.push(sample)?;
             }
         }
         for (reason, count) in rows.skipped().iter() {
             *drops.entry(reason.name().to_string()).or_default() += count;
         }
-        let scores = comparison.end_input()?;
-        if scores.count == 0 {
+        let found = comparison.end_input()?;
+        if found.count == 0 {
             bail!("{given}: not one sample is left to score (skip: {} rows)", args.skip);
         }
+        let scores: Vec<_> = names.iter().cloned().zip(found.scores).collect();
         per_input.push(PerInput {
             input: given,
-            count: scores.count,
-            duration_s: scores.duration_s,
-            learners: names
-                .iter()
-                .zip(&scores.scores)
-                .map(|(name, scores)| (name.clone(), Figures::of(scores)))
-                .collect(),
+            count: found.count,
+            duration_s: found.duration_s,
+            learners: Figures::by_learner(&scores),
+            scores,
         });
     }
-    bar.finish_and_clear();
     for reason in DropReason::ALL {
         let count = feed.drops().get(*reason);
         if count > 0 {
             *drops.entry(reason.name().to_string()).or_default() += count;
         }
     }
-    if let Contender::Product(product) = &comparison.contestants()[0].contender {
-        save(config, setup, product.model())?;
-    }
-    let pass = paced_for.unwrap_or(intake_time + comparison.pass(0)).as_secs_f64();
-    Ok(Report {
-        inputs: args.inputs.iter().map(|input| input.display().to_string()).collect(),
-        joints: setup.joints.clone(),
-        learners: comparison
-            .totals()
-            .iter()
-            .map(|(name, scores)| (name.clone(), Figures::of(scores)))
-            .collect(),
-        times_real_time: comparison.duration_s() / pass,
-        learner: config.learner.clone(),
-        preset: config.preset.clone(),
-        seed: config.seed,
-        count: comparison.count(),
-        duration_s: comparison.duration_s(),
-        drops,
-        notes,
-        latency,
+    let spent = Duration::from_nanos(u64::try_from(thread_cpu_ns() - started_ns).unwrap_or(0));
+    let feeding = spent.saturating_sub(comparison.own_cpu());
+    Ok(Passed {
         per_input,
         totals: comparison.totals(),
+        duration_s: comparison.duration_s(),
+        pass: feeding + comparison.pass(0),
+        drops,
+        contestants: comparison.into_contestants(),
     })
 }
 
@@ -405,9 +491,12 @@ fn save(config: &Config, setup: &Setup, model: &InverseDynamics) -> anyhow::Resu
     Ok(())
 }
 
-/// Writes predictions.csv: `t` in s of the recording's clock, `measured.JOINT` and `LEARNER.JOINT` in Nm.
-fn predictions<'a>(path: &Path, joints: &[String], names: &[String]) -> anyhow::Result<Sink<'a>> {
-    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+/// Where `--out` is given, writes the predictions there: `t` in s of the recording's clock, `measured.JOINT` and `LEARNER.JOINT`
+/// in Nm.
+fn sink<'a>(args: &Args, setup: &Setup, names: &[String], file: &str) -> anyhow::Result<Option<Sink<'a>>> {
+    let Some(dir) = &args.out else { return Ok(None) };
+    let (path, joints) = (dir.join(file), &setup.joints);
+    let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut out = BufWriter::new(file);
     write!(out, "t")?;
     for column in std::iter::once("measured").chain(names.iter().map(String::as_str)) {
@@ -417,7 +506,7 @@ fn predictions<'a>(path: &Path, joints: &[String], names: &[String]) -> anyhow::
     }
     writeln!(out)?;
     let joints = joints.len();
-    Ok(Box::new(move |sample, stamp_ns, predicted| {
+    Ok(Some(Box::new(move |sample, stamp_ns, predicted| {
         write!(out, "{}.{:09}", stamp_ns.div_euclid(1_000_000_000), stamp_ns.rem_euclid(1_000_000_000))?;
         for torque in std::iter::once(&sample.effort).chain(predicted.iter().copied()) {
             for value in &torque[..joints] {
@@ -425,7 +514,7 @@ fn predictions<'a>(path: &Path, joints: &[String], names: &[String]) -> anyhow::
             }
         }
         writeln!(out)
-    }))
+    })))
 }
 
 /// What a person reads.
@@ -447,6 +536,18 @@ fn render(report: &Report) -> String {
         text.push_str(&format!("dropped: {count} {reason}\n"));
     }
     text.push('\n');
+    if report.each && report.per_input.len() > 1 {
+        for input in &report.per_input {
+            text += &format!(
+                "{}: {} samples, {} s\n\n",
+                input.input,
+                input.count,
+                report::number(input.duration_s)
+            );
+            text += &report::scores::render(&report.joints, &input.scores);
+        }
+        text += &format!("all {} inputs, each by itself\n\n", report.per_input.len());
+    }
     text.push_str(&report::scores::render(&report.joints, &report.totals));
     if let Some(latency) = &report.latency {
         text.push_str(&report::latency::render(latency));

@@ -1,16 +1,21 @@
 //! Several learners over the same stream of samples, slice by slice.
 //!
-//! Contract: called by one thread. Every contestant sees every sample of a slice before the next slice is read, so that
-//! memory stays bounded however long the recordings are, and no contestant sees a sample that another does not.
+//! Contract: called by one thread; the contestants, who know nothing of each other, take each slice on the threads of the
+//! rayon pool in which that thread runs, or one after another. Every contestant sees every sample of a slice before the next
+//! slice is read, so that memory stays bounded however long the recordings are, and no contestant sees a sample that another
+//! does not. What comes out does not depend on the threads.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rayon::prelude::*;
 
 use super::product::Product;
 use super::{JointScore, Learner, Scores, evaluate};
+use crate::realtime::thread::thread_cpu_ns;
 use crate::sample::{PerJoint, Sample};
 
-/// Samples that are held at a time.
-const SLICE: usize = 2048;
+/// Samples that are held at a time: few enough to stay in a core's cache, enough to be worth waking the others for.
+const SLICE: usize = 256;
 
 /// Who answers the samples.
 pub enum Contender {
@@ -59,6 +64,7 @@ pub type Sink<'a> = Box<dyn FnMut(&Sample, i64, &[&PerJoint]) -> std::io::Result
 pub struct Comparison<'a> {
     contestants: Vec<Contestant>,
     joints: usize,
+    in_parallel: bool,
     slice: Vec<Sample>,
     sink: Option<Sink<'a>>,
     offset_ns: i64,
@@ -66,11 +72,17 @@ pub struct Comparison<'a> {
     phase_span_ns: Option<(i64, i64)>,
     input_ns: i64,
     total_ns: i64,
+    own_cpu: Duration,
 }
 
 impl<'a> Comparison<'a> {
-    /// A comparison of named contenders for an arm of `joints` joints.
-    pub fn new(contenders: Vec<(String, Contender)>, joints: usize, sink: Option<Sink<'a>>) -> Self {
+    /// A comparison of named contenders for an arm of `joints` joints, side by side (`in_parallel`) or in turn.
+    pub fn new(
+        contenders: Vec<(String, Contender)>,
+        joints: usize,
+        in_parallel: bool,
+        sink: Option<Sink<'a>>,
+    ) -> Self {
         let contestants = contenders
             .into_iter()
             .map(|(name, contender)| Contestant {
@@ -85,6 +97,7 @@ impl<'a> Comparison<'a> {
         Comparison {
             contestants,
             joints,
+            in_parallel,
             slice: Vec::with_capacity(SLICE),
             sink,
             offset_ns: 0,
@@ -92,6 +105,7 @@ impl<'a> Comparison<'a> {
             phase_span_ns: None,
             input_ns: 0,
             total_ns: 0,
+            own_cpu: Duration::ZERO,
         }
     }
 
@@ -141,14 +155,9 @@ impl<'a> Comparison<'a> {
         Ok(scores)
     }
 
-    /// Each contestant's name and scores over all inputs that are done.
-    pub fn totals(&self) -> Vec<(String, Vec<JointScore>)> {
-        self.contestants.iter().map(|one| (one.name.clone(), one.total.joints())).collect()
-    }
-
-    /// Samples scored in all.
-    pub fn count(&self) -> u64 {
-        self.contestants.first().map_or(0, |contestant| contestant.total.count())
+    /// Each contestant's scores over all inputs that are done, in their order.
+    pub fn totals(&self) -> Vec<Scores> {
+        self.contestants.iter().map(|one| one.total.clone()).collect()
     }
 
     /// Recorded time of all inputs that are done, s: the phases' first to last stamps.
@@ -156,14 +165,19 @@ impl<'a> Comparison<'a> {
         self.total_ns as f64 * 1e-9
     }
 
-    /// The wall-clock time that a contestant's predictions and learning took.
+    /// The CPU time that a contestant's predictions, their scoring and its learning took.
     pub fn pass(&self, contestant: usize) -> Duration {
         self.contestants[contestant].pass
     }
 
-    /// The contestants.
-    pub fn contestants(&self) -> &[Contestant] {
-        &self.contestants
+    /// The CPU time that the calling thread spent in here on slices.
+    pub fn own_cpu(&self) -> Duration {
+        self.own_cpu
+    }
+
+    /// The contestants, as the last sample left them.
+    pub fn into_contestants(self) -> Vec<Contestant> {
+        self.contestants
     }
 
     fn end_phase(&mut self) -> std::io::Result<()> {
@@ -176,17 +190,23 @@ impl<'a> Comparison<'a> {
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
-        let keep = self.sink.is_some();
-        for contestant in &mut self.contestants {
+        let started_ns = thread_cpu_ns();
+        let (keep, slice) = (self.sink.is_some(), &self.slice);
+        let take = |contestant: &mut Contestant| {
             let Contestant { contender, total, input, pass, predictions, .. } = contestant;
             predictions.clear();
-            let started = Instant::now();
-            evaluate(contender.learner(), &self.slice, &mut [total, input], |_, predicted| {
+            let started_ns = thread_cpu_ns();
+            evaluate(contender.learner(), slice, &mut [total, input], |_, predicted| {
                 if keep {
                     predictions.push(*predicted);
                 }
             });
-            *pass += started.elapsed();
+            *pass += cpu_since(started_ns);
+        };
+        if self.in_parallel {
+            self.contestants.par_iter_mut().for_each(take);
+        } else {
+            self.contestants.iter_mut().for_each(take);
         }
         if let Some(sink) = &mut self.sink {
             for (row, sample) in self.slice.iter().enumerate() {
@@ -196,8 +216,13 @@ impl<'a> Comparison<'a> {
             }
         }
         self.slice.clear();
+        self.own_cpu += cpu_since(started_ns);
         Ok(())
     }
+}
+
+fn cpu_since(started_ns: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(thread_cpu_ns() - started_ns).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -220,7 +245,7 @@ mod tests {
             seen.push((stamp_ns, predicted[0][0]));
             Ok(())
         });
-        let mut comparison = Comparison::new(contenders, 1, Some(sink));
+        let mut comparison = Comparison::new(contenders, 1, true, Some(sink));
         comparison.new_phase(5).unwrap();
         for seq in 0..count {
             comparison.push(sample(seq, seq as f64)).unwrap();
@@ -245,11 +270,11 @@ mod tests {
 
     #[test]
     fn an_input_without_samples_has_a_count_of_zero_and_no_figures() {
-        let mut comparison = Comparison::new(vec![], 2, None);
+        let mut comparison = Comparison::new(vec![], 2, true, None);
         assert_eq!(comparison.end_input().unwrap().count, 0);
         let baseline = baseline::new("persistence", &Config::default(), None, 2).unwrap();
         let contenders = vec![("persistence".to_string(), Contender::Other(baseline))];
-        let mut comparison = Comparison::new(contenders, 2, None);
+        let mut comparison = Comparison::new(contenders, 2, false, None);
         let input = comparison.end_input().unwrap();
         assert_eq!(input.count, 0);
         assert!(input.scores[0].iter().all(|score| score.rms.is_nan()));

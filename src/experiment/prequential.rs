@@ -6,8 +6,8 @@
 use super::Scores;
 use crate::sample::{PerJoint, Sample};
 
-/// What is compared: the product's path and every baseline.
-pub trait Learner {
+/// What is compared: the product's path and every baseline. Each may run on a thread of its own.
+pub trait Learner: Send {
     /// The torque predicted for the sample's state, Nm. The sample's measured torque must not be used.
     fn predict(&mut self, sample: &Sample) -> PerJoint;
 

@@ -1,6 +1,7 @@
 //! The product itself as a contestant: the very pipeline that the pinned thread runs, without a deadline.
 //!
-//! Contract: as [`Learner`]; deterministic. What is scored is the torque after the gate and before the limits.
+//! Contract: as [`Learner`]; deterministic. What is scored is the torque after the gate and before the limits, so the torque
+//! that would be commanded, which nothing learns from, is left out.
 
 use super::Learner;
 use crate::config::Config;
@@ -26,7 +27,7 @@ impl Product {
 
 impl Learner for Product {
     fn predict(&mut self, sample: &Sample) -> PerJoint {
-        self.pipeline.on_sample(sample).predicted
+        self.pipeline.predict(sample).predicted
     }
 
     fn learn(&mut self, sample: &Sample) {

@@ -70,6 +70,23 @@ impl Scores {
         }
     }
 
+    /// Takes in what another learner of the same name scored, as if both had been one: phases are whole on either side.
+    pub fn merge(&mut self, other: &Scores) {
+        let (here, there) = (self.count as f64, other.count as f64);
+        self.count += other.count;
+        self.early_count += other.early_count;
+        if other.count == 0 {
+            return;
+        }
+        for (sums, more) in self.sums[..self.joints].iter_mut().zip(&other.sums) {
+            sums.squared_error += more.squared_error;
+            sums.early_squared_error += more.early_squared_error;
+            let apart = more.mean - sums.mean;
+            sums.mean += apart * there / (here + there);
+            sums.deviations += more.deviations + apart * apart * here * there / (here + there);
+        }
+    }
+
     /// How many predictions were scored.
     pub fn count(&self) -> u64 {
         self.count
@@ -125,6 +142,32 @@ mod tests {
         scores.new_phase();
         scores.add(50_000_000_000, &one(3.0), &one(0.0));
         assert_eq!(scores.joints()[0].first500ms_mse, 5.0);
+    }
+
+    #[test]
+    fn merged_scores_are_those_of_one_run_through_both() {
+        let measured = |k: i64| one((k as f64 * 0.7).sin() * 3.0 + k as f64 * 0.01);
+        let (mut both, mut first, mut second) = (Scores::new(1), Scores::new(1), Scores::new(1));
+        for (phase, part, rows) in [(0, &mut first, 0..700), (1, &mut second, 700..1000)] {
+            if phase > 0 {
+                both.new_phase();
+            }
+            for k in rows {
+                both.add(k * 1_000_000, &one(1.0), &measured(k));
+                part.add(k * 1_000_000, &one(1.0), &measured(k));
+            }
+        }
+        let mut merged = Scores::new(1);
+        for part in [&first, &Scores::new(1), &second] {
+            merged.merge(part);
+        }
+        assert_eq!(merged.count(), 1000);
+        let (merged, both) = (merged.joints()[0], both.joints()[0]);
+        for (a, b) in
+            [(merged.first500ms_mse, both.first500ms_mse), (merged.rms, both.rms), (merged.nmse, both.nmse)]
+        {
+            assert!((a - b).abs() < 1e-12 * b, "{a} {b}");
+        }
     }
 
     #[test]

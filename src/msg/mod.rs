@@ -7,8 +7,11 @@
 //!
 //! What travels is a [`Message`], or a [`Service`]'s request or response; each says by which name ROS knows it.
 
+use std::fmt;
+
 use arrayvec::{ArrayString, ArrayVec};
-use serde::{Deserialize, Serialize};
+use serde::de::{DeserializeSeed, Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 pub mod diagnostics;
 pub mod lifecycle;
@@ -119,7 +122,7 @@ pub struct HeaderView {
 }
 
 /// sensor_msgs/JointState, decoded without the heap.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct JointStateView {
     /// Stamp and frame.
     pub header: HeaderView,
@@ -131,6 +134,62 @@ pub struct JointStateView {
     pub velocity: ArrayVec<f64, MAX_NAMES>,
     /// Nm or N.
     pub effort: ArrayVec<f64, MAX_NAMES>,
+}
+
+impl<'de> Deserialize<'de> for JointStateView {
+    /// Fills the arrays where they stand: the derived way would copy all their room, six kilobytes, several times.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields;
+        impl<'de> Visitor<'de> for Fields {
+            type Value = JointStateView;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a sensor_msgs/JointState")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<JointStateView, A::Error> {
+                let missing = |field| A::Error::invalid_length(field, &"the five fields of a JointState");
+                let mut view = JointStateView {
+                    header: fields.next_element()?.ok_or_else(|| missing(0))?,
+                    ..JointStateView::default()
+                };
+                fields.next_element_seed(Fill(&mut view.name))?.ok_or_else(|| missing(1))?;
+                let arrays = [&mut view.position, &mut view.velocity, &mut view.effort];
+                for (field, array) in (2..).zip(arrays) {
+                    fields.next_element_seed(Fill(array))?.ok_or_else(|| missing(field))?;
+                }
+                Ok(view)
+            }
+        }
+        let fields = &["header", "name", "position", "velocity", "effort"];
+        deserializer.deserialize_struct("JointStateView", fields, Fields)
+    }
+}
+
+/// Decodes a sequence into an array that is there; more than fits is an error.
+struct Fill<'a, T, const N: usize>(&'a mut ArrayVec<T, N>);
+
+impl<'de, T: Deserialize<'de>, const N: usize> DeserializeSeed<'de> for Fill<'_, T, N> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for Fill<'_, T, N> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "no more than {N} items")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while let Some(item) = items.next_element()? {
+            self.0.try_push(item).map_err(|_| A::Error::invalid_length(N + 1, &"no more than fit"))?;
+        }
+        Ok(())
+    }
 }
 
 /// trajectory_msgs/JointTrajectoryPoint.

@@ -97,6 +97,9 @@ impl Engine {
             Pipeline::new(config, PanicAfter::new(model, inject_panic), limits, MonotonicClock::new());
         let runtime = Runtime::start(config, pipeline)?;
         tracing::info!("real time: {}", runtime.grants());
+        for note in &runtime.grants().spinning {
+            tracing::warn!("{note}");
+        }
         log.set_grants(runtime.grants());
         let cpus = runtime.grants().cpus.clone();
         if let (true, Some(&cpu)) = (config.probe, cpus.last()) {

@@ -18,9 +18,11 @@ pub mod limits;
 pub mod model;
 pub mod pipeline;
 pub mod probe;
+mod ring;
 pub mod runtime;
 pub mod thread;
 pub mod tuning;
+pub mod wait;
 
 pub use clock::{Clock, FakeClock, MonotonicClock, wall_ns};
 pub use gate::{Gate, GateSettings};
@@ -38,3 +40,4 @@ pub use runtime::{
 };
 pub use thread::{CountingAllocator, Grants};
 pub use tuning::Tuning;
+pub use wait::Wait;

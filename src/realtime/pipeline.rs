@@ -102,6 +102,18 @@ impl<M: Model, C: Clock> Pipeline<M, C> {
     /// torque `M(q) q̈` out of the measured acceleration feeds that acceleration back with a gain near one, takes the
     /// arm's inertia away from under its controller, and makes it shake.
     pub fn on_sample(&mut self, sample: &Sample) -> Torque {
+        let mut torque = self.predict(sample);
+        let wanted = match &sample.reference {
+            Some(_) => torque.predicted,
+            None => self.without_acceleration(&sample.motion),
+        };
+        torque.feedforward = self.limits.apply(sample.stamp_ns, &wanted);
+        torque
+    }
+
+    /// The first half of that answer, without a torque that may be commanded: what is scored where nothing is commanded. Call
+    /// it in place of [`Pipeline::on_sample`].
+    pub fn predict(&mut self, sample: &Sample) -> Torque {
         let mut torque = Torque {
             seq: sample.seq,
             stamp_ns: sample.stamp_ns,
@@ -109,11 +121,6 @@ impl<M: Model, C: Clock> Pipeline<M, C> {
             ..Torque::default()
         };
         self.model.predict(sample.query(), &mut torque.predicted, &mut torque.rigid_body);
-        let wanted = match &sample.reference {
-            Some(_) => torque.predicted,
-            None => self.without_acceleration(&sample.motion),
-        };
-        torque.feedforward = self.limits.apply(sample.stamp_ns, &wanted);
         self.counters.samples += 1;
         torque
     }
@@ -429,6 +436,8 @@ mod tests {
     fn a_measured_acceleration_is_predicted_for_but_never_fed_back() {
         let (mut pipeline, _) = pipeline(MS);
         let motion = Motion { q: [1.0; MAX_JOINTS], qdd: [0.5; MAX_JOINTS], ..Motion::default() };
+        let alone = pipeline.predict(&Sample { motion, ..Sample::default() });
+        assert_eq!((alone.predicted[0], alone.feedforward[0]), (1.5, 0.0), "nothing to command");
         let command = |pipeline: &mut Pipeline<Slow, FakeClock>, reference: Option<Motion>| {
             let mut torque = Torque::default();
             for ms in 0..20 {

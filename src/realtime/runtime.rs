@@ -2,7 +2,8 @@
 //!
 //! Contract of the pinned thread, after start-up: it allocates nothing, locks nothing, logs nothing. Its system calls are
 //! the futex with which it sleeps, the futex that wakes a publisher which sleeps, and the thread's CPU time (twice per
-//! batch). It is woken by arrival, never by a timer of its own, except that a dead input's torque decays.
+//! batch). It serves by arrival, never by a timer of its own, except that a dead input's torque decays. How it waits for
+//! the next arrival, parameter `wait` says ([`Wait`]): where it polls, nobody needs a futex to wake it.
 //!
 //! | ring | from, to | when full |
 //! |---|---|---|
@@ -25,7 +26,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Once, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, mpsc};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -35,10 +36,12 @@ use super::clock::{Clock, MonotonicClock};
 use super::limits::LimitSettings;
 use super::model::Model;
 use super::pipeline::{BatchReport, Counters, Pipeline};
+use super::ring::Ring;
 use super::thread::{
     Allocations, CountingAllocator, Grants, PageFaults, allocations, page_faults, prepare, tid,
 };
 use super::tuning::Tuning;
+use super::wait::{Rest, Wait};
 use crate::config::Config;
 use crate::learn::Reload;
 use crate::sample::{Sample, Torque};
@@ -141,10 +144,12 @@ struct Queued {
 }
 
 struct Shared<M: Model> {
-    samples: ArrayQueue<Queued>,
+    samples: Ring<Queued>,
     torques: ArrayQueue<Torque>,
     telemetry: ArrayQueue<Telemetry>,
-    commands: ArrayQueue<Command<M>>,
+    commands: Ring<Command<M>>,
+    /// Held by who pushes a command: several may want to.
+    commanding: Mutex<()>,
     states: ArrayQueue<Box<M::State>>,
     state_outstanding: AtomicBool,
     pinned: OnceLock<Thread>,
@@ -213,7 +218,7 @@ pub enum SendError {
     Stopped,
 }
 
-/// The I/O thread's end: pushes samples and wakes the pinned thread. Does not allocate or block.
+/// The I/O thread's end: pushes samples and wakes the pinned thread. Does not allocate or block. One thread at a time sends.
 pub struct SampleSender<M: Model> {
     shared: Arc<Shared<M>>,
     clock: MonotonicClock,
@@ -302,7 +307,7 @@ impl<M: Model> TelemetryReceiver<M> {
     }
 }
 
-/// Asks things of the pinned thread, from any thread.
+/// Asks things of the pinned thread, from any thread but that one; may wait for another that asks.
 pub struct CommandSender<M: Model> {
     shared: Arc<Shared<M>>,
 }
@@ -326,7 +331,9 @@ impl<M: Model> CommandSender<M> {
         if with_state && self.shared.state_outstanding.swap(true, Ordering::AcqRel) {
             return Err(command);
         }
+        let one_at_a_time = self.shared.commanding.lock().unwrap_or_else(PoisonError::into_inner);
         let queued = self.shared.commands.push(command);
+        drop(one_at_a_time);
         if queued.is_err() && with_state {
             self.shared.state_outstanding.store(false, Ordering::Release);
         }
@@ -389,10 +396,11 @@ impl<M: Model + 'static> Runtime<M> {
     /// [`RealtimeError::NotGranted`] under `realtime: enforce`; under `warn`, look at [`Runtime::grants`].
     pub fn start(config: &Config, pipeline: Pipeline<M, MonotonicClock>) -> Result<Self, RealtimeError> {
         let shared = Arc::new(Shared {
-            samples: ArrayQueue::new(config.ring),
+            samples: Ring::new(config.ring),
             torques: ArrayQueue::new(config.ring),
             telemetry: ArrayQueue::new(TELEMETRY),
-            commands: ArrayQueue::new(COMMANDS),
+            commands: Ring::new(COMMANDS),
+            commanding: Mutex::new(()),
             states: ArrayQueue::new(1),
             state_outstanding: AtomicBool::new(false),
             pinned: OnceLock::new(),
@@ -575,7 +583,7 @@ fn pinned_thread<M: Model>(
     let mut pinned = Pinned {
         shared,
         clock: MonotonicClock::new(),
-        spin: Duration::from_nanos((config.wait_spin * 1e3) as u64),
+        wait: Wait::new(config),
         timeout_ns: timeout_ns(&limits),
         stop_within_ns: stop_within_ns(&limits),
         ramp_ns: ramp_ns(&limits),
@@ -622,7 +630,7 @@ struct Pinned<'a, M: Model> {
     shared: &'a Shared<M>,
     pipeline: Pipeline<M, MonotonicClock>,
     clock: MonotonicClock,
-    spin: Duration,
+    wait: Wait,
     timeout_ns: i64,
     stop_within_ns: i64,
     ramp_ns: i64,
@@ -644,6 +652,7 @@ impl<M: Model> Pinned<'_, M> {
                 self.obey(command);
             }
             if let Some(Queued { sample, pushed_ns }) = self.shared.samples.pop() {
+                self.wait.arrived(pushed_ns);
                 self.serve(&sample, waited.then_some(pushed_ns));
                 waited = false;
                 continue;
@@ -660,7 +669,7 @@ impl<M: Model> Pinned<'_, M> {
                 None => IDLE,
                 Some(pause) => pause,
             };
-            self.wait(pause);
+            self.rest(pause, stopping);
             waited = true;
         }
     }
@@ -755,24 +764,31 @@ impl<M: Model> Pinned<'_, M> {
         Some(DECAY_EVERY)
     }
 
-    fn wait(&self, pause: Duration) {
-        let nothing = || {
-            self.shared.samples.is_empty()
-                && self.shared.commands.is_empty()
-                && !self.shared.stop.load(Ordering::Acquire)
+    /// Spends `pause` at most, less if there is something to do.
+    fn rest(&self, pause: Duration, stopping: bool) {
+        let now_ns = self.clock.now_ns();
+        let heard_of = now_ns < self.last.arrival_ns.saturating_add(self.timeout_ns);
+        let rest = match stopping {
+            // Only the decay's cadence counts.
+            true => Rest::Park(pause),
+            false => self.wait.rest(now_ns, pause, heard_of || !self.pipeline.limits().is_zero()),
         };
-        if !self.spin.is_zero() {
-            let until = Instant::now() + self.spin.min(pause);
-            while nothing() {
-                if Instant::now() >= until {
-                    break;
+        match rest {
+            // A token left by a wake-up makes this return at once.
+            Rest::Park(pause) if stopping || !self.is_wanted() => thread::park_timeout(pause),
+            Rest::Park(_) => {}
+            Rest::Spin(pause) => {
+                let until_ns = now_ns.saturating_add(pause.as_nanos() as i64);
+                while !self.is_wanted() && self.clock.now_ns() < until_ns {
+                    std::hint::spin_loop();
                 }
-                std::hint::spin_loop();
             }
         }
-        // While stopping, only the decay's cadence counts; otherwise a token left by a wake-up makes this return at once.
-        if nothing() || self.shared.stop.load(Ordering::Acquire) {
-            thread::park_timeout(pause);
-        }
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.shared.samples.is_empty()
+            || !self.shared.commands.is_empty()
+            || self.shared.stop.load(Ordering::Acquire)
     }
 }

@@ -71,6 +71,8 @@ pub struct Grants {
     pub cpus: Vec<usize>,
     /// The CPUs that the kernel isolates; without one, the thread shares its CPU with whatever else runs.
     pub isolated: Vec<usize>,
+    /// What speaks against `wait: spin` here, in words; empty if nothing does, or if it is not asked for.
+    pub spinning: Vec<String>,
 }
 
 impl Grants {
@@ -95,7 +97,8 @@ impl fmt::Display for Grants {
     }
 }
 
-/// Asks for the calling thread what `cpu_affinity`, `thread_priority` and `lock_memory` say, and faults its stack in.
+/// Asks for the calling thread what `cpu_affinity`, `thread_priority` and `lock_memory` say, and faults in its stack and the
+/// program's code. Its data it has touched before: call this once it is warm.
 ///
 /// Memory is locked for the whole process, so call it once the large allocations are made. Nothing here fails: what was
 /// not granted stands in the answer.
@@ -127,8 +130,54 @@ pub fn prepare(config: &Config) -> Grants {
         ),
     };
     let memory = if config.lock_memory { lock_memory() } else { Grant::NotAsked };
+    if config.lock_memory {
+        prefault_code();
+    }
     prefault_stack();
-    Grants { affinity, priority, memory, cpus: allowed_cpus(), isolated }
+    let cpus = allowed_cpus();
+    let spinning = if config.wait == "spin" {
+        let first_in_line = matches!(priority, Grant::Granted(_));
+        against_spinning(&cpus, &isolated, first_in_line, throttled())
+    } else {
+        vec![]
+    };
+    Grants { affinity, priority, memory, cpus, isolated, spinning }
+}
+
+/// What speaks against spinning on `cpus`; `first_in_line`: under SCHED_FIFO; `throttled`: of how many µs such threads may
+/// have how many.
+fn against_spinning(
+    cpus: &[usize],
+    isolated: &[usize],
+    first_in_line: bool,
+    throttled: Option<(i64, i64)>,
+) -> Vec<String> {
+    let mut notes = vec![];
+    if !cpus.iter().all(|cpu| isolated.contains(cpu)) {
+        let others = if first_in_line { "stands still" } else { "takes turns with it" };
+        notes.push(format!(
+            "wait: spin keeps CPU {} busy, which the kernel has not isolated: whatever else is bound to it {others}; isolate \
+             it (isolcpus=), or choose wait: hybrid",
+            list(cpus)
+        ));
+    }
+    if let Some((runtime, period)) = throttled.filter(|_| first_in_line) {
+        notes.push(format!(
+            "wait: spin needs its CPU always, but the kernel may take it from a SCHED_FIFO thread for {} of every {period} µs: \
+             sysctl -w kernel.sched_rt_runtime_us=-1, or choose wait: hybrid",
+            period - runtime
+        ));
+    }
+    notes
+}
+
+/// The kernel's limit for real-time threads, µs of how many; `None` if there is none.
+fn throttled() -> Option<(i64, i64)> {
+    let read = |name| {
+        let text = std::fs::read_to_string(format!("/proc/sys/kernel/sched_rt_{name}_us")).ok()?;
+        text.trim().parse::<i64>().ok()
+    };
+    read("runtime").zip(read("period")).filter(|(runtime, period)| (0..*period).contains(runtime))
 }
 
 /// `cpu_affinity`, or else the first isolated CPU that is allowed, or else the last one allowed.
@@ -182,21 +231,22 @@ pub fn set_fifo(priority: i32) -> io::Result<()> {
     check(unsafe { libc::sched_setscheduler(0, policy, &param) })
 }
 
-/// Locks the process's present and future memory.
+/// Locks the process's present and future memory, page by page as it is touched (MCL_ONFAULT): what nobody uses, most of
+/// every thread's stack before all, takes no memory. What must not fault later is to be touched beforehand.
 ///
 /// Where RLIMIT_MEMLOCK is finite, only the present memory is locked: with MCL_FUTURE, a later allocation beyond the limit
 /// would fail, which is worse than a page fault.
 pub fn lock_memory() -> Grant {
     let remedy = "add `@realtime - memlock unlimited` to /etc/security/limits.d/ and log in again as a member of that group, or \
                   give the binary CAP_IPC_LOCK, or docker's --ulimit memlock=-1";
-    let both = libc::MCL_CURRENT | libc::MCL_FUTURE;
     let (flags, asked) = if may_lock_everything() {
-        (both, "all memory locked, present and future")
+        (libc::MCL_CURRENT | libc::MCL_FUTURE, "all memory locked, present and future")
     } else {
         (libc::MCL_CURRENT, "present memory locked (RLIMIT_MEMLOCK is finite)")
     };
     // SAFETY: mlockall takes flags only and changes no memory's contents.
-    Grant::from(check(unsafe { libc::mlockall(flags) }), asked.to_string(), remedy)
+    let locked = check(unsafe { libc::mlockall(flags | libc::MCL_ONFAULT) });
+    Grant::from(locked, asked.to_string(), remedy)
 }
 
 /// Undoes [`lock_memory`].
@@ -236,6 +286,26 @@ pub fn prefault_stack() {
         *byte = std::hint::black_box(1);
     }
     std::hint::black_box(&stack);
+}
+
+/// Reads in the code of the program and its libraries, all of it: what a rare path needs is then there. Where the kernel
+/// (before 5.14) knows no such request, what has not run yet is read in when it does.
+fn prefault_code() {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    for range in maps.lines().filter_map(parse_code) {
+        let (start, length) = (std::ptr::with_exposed_provenance_mut(range.start), range.len());
+        // SAFETY: populating for reading changes neither contents nor mappings; a range that is none any more is an error.
+        unsafe { libc::madvise(start, length, libc::MADV_POPULATE_READ) };
+    }
+}
+
+/// The addresses of one line of proc_pid_maps(5), if a file's code stands there.
+fn parse_code(line: &str) -> Option<std::ops::Range<usize>> {
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let code = fields.next()? == "r-xp" && fields.nth(3)?.starts_with('/');
+    let address = |hex| usize::from_str_radix(hex, 16).ok();
+    code.then_some(address(start)?..address(end)?).filter(|range| !range.is_empty())
 }
 
 /// The CPUs that the kernel keeps for threads that ask for them (`isolcpus=`).
@@ -412,6 +482,24 @@ mod tests {
     }
 
     #[test]
+    fn code_is_found_among_the_mappings() {
+        let code = "7f0010-7f0030 r-xp 00001000 fe:00 1234    /a path/with blanks";
+        assert_eq!(parse_code(code), Some(0x7f0010..0x7f0030));
+        for other in [
+            "7f0010-7f0030 rw-p 00001000 fe:00 1234    /usr/lib/x",
+            "7f0010-7f0030 r-xp 00000000 00:00 0       [vdso]",
+            "7f0010-7f0030 r-xp 00000000 00:00 0",
+            "7f0030-7f0010 r-xp 00001000 fe:00 1234    /usr/lib/x",
+            "nonsense",
+        ] {
+            assert_eq!(parse_code(other), None, "{other}");
+        }
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let here = code_is_found_among_the_mappings as fn() as usize;
+        assert!(maps.lines().filter_map(parse_code).any(|range| range.contains(&here)));
+    }
+
+    #[test]
     fn resident_memory_is_the_second_number() {
         assert_eq!(parse_resident_pages("5000 1234 900 10 0 400 0\n"), Some(1234));
         assert_eq!(parse_resident_pages("5000"), None);
@@ -441,6 +529,22 @@ mod tests {
         assert_eq!((&grants.priority, &grants.memory), (&Grant::NotAsked, &Grant::NotAsked));
         let text = grants.to_string();
         assert!(text.contains("CPU 1023 was NOT granted") && text.contains("cpu_affinity"), "{text}");
+    }
+
+    #[test]
+    fn spinning_wants_a_cpu_of_its_own_and_all_of_it() {
+        let notes =
+            |first_in_line, throttled| against_spinning(&[1, 3], &[3], first_in_line, throttled).join("\n");
+        assert_eq!(against_spinning(&[3], &[2, 3], true, None), Vec::<String>::new());
+        assert!(notes(true, None).contains("CPU 1, 3 busy"), "{}", notes(true, None));
+        assert!(notes(true, None).contains("stands still") && notes(false, None).contains("takes turns"));
+        let throttled = Some((950_000, 1_000_000));
+        assert!(
+            notes(true, throttled).contains("for 50000 of every 1000000 µs"),
+            "{}",
+            notes(true, throttled)
+        );
+        assert!(!notes(false, throttled).contains("1000000"), "only real-time threads are throttled");
     }
 
     #[test]

@@ -48,6 +48,9 @@ pub fn render(summary: &Summary) -> String {
             pinned.telemetry_lost,
         ));
     }
+    if let Some(bytes) = summary.resident_bytes {
+        text.push_str(&format!("resident memory: {} MB\n", number(bytes as f64 * 1e-6)));
+    }
     for refusal in &summary.not_granted {
         text.push_str(&format!("not granted: {refusal}\n"));
     }
@@ -74,10 +77,12 @@ mod tests {
         }
         summary.drops.insert("stale".into(), 3);
         summary.drops.insert("future".into(), 0);
+        summary.resident_bytes = Some(38_500_000);
         let text = render(&summary);
         let at = |name: &str| text.find(&format!("\n{name} ")).unwrap_or_else(|| panic!("{name}: {text}"));
         assert!(at(Stage::ALL[0].name()) < at("predict") && at("predict") < at("aaa"), "{text}");
         assert!(text.contains("drops: stale 3\n"), "{text}");
+        assert!(text.contains("resident memory: 38.5 MB\n"), "{text}");
         assert!(text.lines().take(8).all(|line| line.chars().count() <= WIDTH), "{text}");
     }
 }

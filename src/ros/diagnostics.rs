@@ -574,6 +574,7 @@ mod tests {
             memory: Grant::Granted("all memory locked".into()),
             cpus: vec![3],
             isolated: vec![2, 3],
+            spinning: vec![],
         }
     }
 

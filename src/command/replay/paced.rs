@@ -81,7 +81,8 @@ pub(super) fn run(args: &Args, config: &Config, setup: &Setup) -> anyhow::Result
     let mut feed = Feed::new(config, &setup.joints)?;
     let runtime = Runtime::start(config, Pipeline::new(config, model, limits, MonotonicClock::new()))?;
     let grants = runtime.grants().clone();
-    let notes: Vec<String> = grants.refusals().map(|refusal| refusal.to_string()).collect();
+    let refusals = grants.refusals().map(|refusal| refusal.to_string());
+    let notes: Vec<String> = refusals.chain(grants.spinning.iter().cloned()).collect();
     for note in &notes {
         tracing::warn!("{note}");
     }
