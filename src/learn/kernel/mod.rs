@@ -134,9 +134,24 @@ impl InstructionSet {
         levels.into_iter().map(InstructionSet).collect()
     }
 
-    /// The best that this processor has.
+    /// The best that this processor has; or, for comparisons, the one that the environment variable `METAGD_KERNEL` names
+    /// (`avx512`, `avx2`, `neon`, `portable`), if this processor has it.
     pub fn best() -> InstructionSet {
-        Self::available()[0]
+        let available = Self::available();
+        let wanted = std::env::var("METAGD_KERNEL").unwrap_or_default();
+        available.iter().copied().find(|set| set.word() == wanted).unwrap_or(available[0])
+    }
+
+    /// Its name in `METAGD_KERNEL`.
+    fn word(self) -> &'static str {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "avx2",
+            Level::Neon => "neon",
+            Level::Portable => "portable",
+        }
     }
 
     /// Its name.
