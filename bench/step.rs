@@ -1,20 +1,35 @@
-//! How long one learning step of a seven-joint arm and one prediction take: `cargo bench --bench step`.
+//! The learning step and the prediction of all joints: `cargo bench --bench step`.
 //!
-//! The default learner ([50, 50, 50], K = 20, batch of ten) streams a smooth motion at 1 kHz, as the node would.
+//! By size, number of local models, batch, joints and instruction set (divan's columns: the fastest is the machine's speed,
+//! the median what to expect beside others). A smooth motion at 1 kHz, as a robot makes it, so that a good part of the units
+//! is silent for a whole batch; `dense` draws every sample by itself, so that hardly any is.
+//!
+//! Before that, one pass over recordings (`../shared/data`, or the folder that METAGD_DATA names): the CPU time of every
+//! single step, the worst one included.
 #![allow(clippy::print_stdout)]
 
-use std::time::Instant;
+use std::path::PathBuf;
 
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use metagd::bag::{Recording, RecordingOptions};
 use metagd::config::Config;
-use metagd::learn::{ArmLearner, Batch};
+use metagd::learn::{ArmLearner, Batch, InstructionSet};
+use metagd::realtime::{Clock, MonotonicClock};
 use metagd::sample::{MAX_JOINTS, Motion, Observation, PerJoint};
 
-const JOINTS: usize = 7;
-const STEPS: usize = 2_000;
+fn main() {
+    recordings();
+    divan::main();
+}
+
+fn names(joints: usize) -> Vec<String> {
+    (1..=joints).map(|j| format!("joint_{j}")).collect()
+}
 
 fn motion(t: f64) -> Motion {
     let mut motion = Motion::default();
-    for j in 0..JOINTS {
+    for j in 0..MAX_JOINTS {
         let (w, phase) = (0.8 + 0.15 * j as f64, 0.9 * j as f64);
         motion.q[j] = (w * t + phase).sin();
         motion.qd[j] = w * (w * t + phase).cos();
@@ -23,47 +38,167 @@ fn motion(t: f64) -> Motion {
     motion
 }
 
-fn main() {
-    let joints: Vec<String> = (1..=JOINTS).map(|j| format!("joint_{j}")).collect();
-    println!(
-        "{:24} {:>10} {:>10} {:>10} {:>10} {:>6}",
-        "learner", "step min", "median", "p99", "predict", "live"
-    );
-    for learner in ["gd", "adam", "metagd", "metagd-momentum", "metagd-memadam", "adam+memory"] {
-        let config = Config { learner: learner.to_string(), ..Config::default() };
-        let mut arm = ArmLearner::new(&config, &joints).expect("seven joints");
-        let mut batch = Batch::new(JOINTS, config.batch);
-        let mut out = PerJoint::default();
-        let (mut steps, mut predictions, mut live) = (vec![], vec![], 0.0);
-        for step in 0..STEPS {
-            batch.clear();
+/// A learner in full swing, and batches to go on with.
+struct Stream {
+    arm: ArmLearner,
+    batches: Vec<Batch>,
+    next: usize,
+}
+
+impl Stream {
+    const BATCHES: usize = 256;
+
+    fn new(config: &Config, joints: usize, seconds_per_sample: f64) -> Stream {
+        let mut arm = ArmLearner::new(config, &names(joints)).expect("a fair configuration");
+        let mut t = 0.0;
+        let batches = (0..Self::BATCHES).map(|_| {
+            let mut batch = Batch::new(joints, config.batch);
             while !batch.is_full() {
-                let motion = motion(1e-3 * (step * config.batch + batch.len()) as f64);
-                let mut effort = [0.0; MAX_JOINTS];
+                t += seconds_per_sample;
+                let motion = motion(t);
+                let mut effort = PerJoint::default();
                 for (effort, (q, qd)) in effort.iter_mut().zip(motion.q.iter().zip(&motion.qd)) {
                     *effort = 3.0 * q.sin() + (qd / 0.1).tanh();
                 }
-                let start = Instant::now();
-                arm.predict(&motion, &[0.0; MAX_JOINTS], &mut out);
-                predictions.push(start.elapsed().as_nanos());
-                std::hint::black_box(&out);
-                batch.push(&Observation { stamp_ns: 0, motion, effort }, &[0.0; MAX_JOINTS]);
+                batch.push(&Observation { stamp_ns: 0, motion, effort }, &PerJoint::default());
             }
-            let start = Instant::now();
-            let reports: [_; JOINTS] = std::array::from_fn(|joint| arm.step(joint, &batch));
-            steps.push(start.elapsed().as_nanos());
-            live += reports.iter().map(|r| r.live_units).sum::<f64>() / (JOINTS * STEPS) as f64;
+            batch
+        });
+        let batches: Vec<Batch> = batches.collect();
+        for batch in &batches {
+            (0..joints).for_each(|joint| drop(arm.step(joint, batch)));
         }
-        steps.sort_unstable();
-        predictions.sort_unstable();
-        let us = |ns: u128| ns as f64 / 1e3;
+        Stream { arm, batches, next: 0 }
+    }
+
+    fn step(&mut self) -> f64 {
+        let batch = &self.batches[self.next % Self::BATCHES];
+        self.next += 1;
+        (0..self.arm.joints()).map(|joint| self.arm.step(joint, batch).live_units).sum()
+    }
+}
+
+const SMOOTH: f64 = 1e-3;
+const INDEPENDENT: f64 = 1.7;
+
+fn bench(bencher: Bencher, config: &Config, joints: usize, seconds_per_sample: f64) {
+    let mut stream = Stream::new(config, joints, seconds_per_sample);
+    bencher.counter(ItemsCount::new(config.batch)).bench_local(|| stream.step());
+}
+
+#[divan::bench(args = InstructionSet::available(), sample_count = 500, sample_size = 4)]
+fn smooth(bencher: Bencher, set: InstructionSet) {
+    let mut stream = Stream::new(&Config::default(), 7, SMOOTH);
+    stream.arm.set_instructions(set);
+    bencher.bench_local(|| stream.step());
+}
+
+#[divan::bench(args = InstructionSet::available(), sample_count = 500, sample_size = 4)]
+fn dense(bencher: Bencher, set: InstructionSet) {
+    let mut stream = Stream::new(&Config::default(), 7, INDEPENDENT);
+    stream.arm.set_instructions(set);
+    bencher.bench_local(|| stream.step());
+}
+
+/// Without the integrator, which looks at the network once more after its update: the paper's step.
+#[divan::bench(args = [("smooth", SMOOTH), ("dense", INDEPENDENT)], sample_count = 500, sample_size = 4)]
+fn the_papers(bencher: Bencher, (_, every): (&str, f64)) {
+    bench(bencher, &Config { integrator_gain: 0.0, ..Config::default() }, 7, every);
+}
+
+#[divan::bench(args = ["gd", "adam", "metagd", "metagd-momentum", "metagd-memadam", "adam+memory"], sample_count = 200, sample_size = 2)]
+fn learner(bencher: Bencher, name: &str) {
+    bench(bencher, &Config { learner: name.into(), ..Config::default() }, 7, SMOOTH);
+}
+
+#[divan::bench(args = [&[50, 50, 50][..], &[100, 100, 100], &[200, 100, 50]], sample_count = 200, sample_size = 2)]
+fn hidden(bencher: Bencher, hidden: &[usize]) {
+    bench(bencher, &Config { hidden: hidden.to_vec(), ..Config::default() }, 7, SMOOTH);
+}
+
+#[divan::bench(args = [10, 20, 21, 50, 100, 200], sample_count = 200, sample_size = 2)]
+fn models(bencher: Bencher, models: usize) {
+    bench(bencher, &Config { memory_models: models, ..Config::default() }, 7, SMOOTH);
+}
+
+#[divan::bench(args = ["linear", "log"], sample_count = 100, sample_size = 1)]
+fn centres(bencher: Bencher, centres: &str) {
+    bench(bencher, &Config { memory_centres: centres.into(), ..Config::default() }, 7, SMOOTH);
+}
+
+#[divan::bench(args = [1, 5, 10, 16, 20, 50, 100], sample_count = 200, sample_size = 2)]
+fn batch(bencher: Bencher, batch: usize) {
+    bench(bencher, &Config { batch, ..Config::default() }, 7, SMOOTH);
+}
+
+#[divan::bench(args = [1, 2, 4, 7, 12, 16], sample_count = 200, sample_size = 2)]
+fn joints(bencher: Bencher, joints: usize) {
+    bench(bencher, &Config::default(), joints, SMOOTH);
+}
+
+/// Seven networks, one sample.
+#[divan::bench(args = InstructionSet::available(), sample_count = 500, sample_size = 20)]
+fn predict(bencher: Bencher, set: InstructionSet) {
+    let mut stream = Stream::new(&Config::default(), 7, SMOOTH);
+    stream.arm.set_instructions(set);
+    let motions: Vec<Motion> = (0..1000).map(|i| motion(1e-3 * f64::from(i))).collect();
+    let (mut out, mut next) = (PerJoint::default(), 0);
+    bencher.bench_local(|| {
+        next = (next + 1) % motions.len();
+        stream.arm.predict(&motions[next], &PerJoint::default(), &mut out);
+        out[0]
+    });
+}
+
+/// One pass over each recording with the default learner, on raw torques (no rigid body: the hardest case).
+fn recordings() {
+    let data = std::env::var_os("METAGD_DATA").map_or(PathBuf::from("../shared/data"), PathBuf::from);
+    let files = ["kuka_lwr4plus/kuka_lwr4plus_meas1.csv.gz", "kuka_pickplace/kuka_pickplace_10runs.csv.gz"];
+    println!(
+        "{:32} {:>6} {:>10} {:>10} {:>10} {:>10} {:>10} {:>9} {:>6}",
+        "one pass, 7 joints, CPU time", "steps", "min", "median", "p99", "p99.9", "worst", "/ median", "live"
+    );
+    for file in files {
+        let path = data.join(file);
+        if !path.exists() {
+            println!("{file:32} SKIPPED: {} is not there", path.display());
+            continue;
+        }
+        let recording = Recording::open(&path, &RecordingOptions::default()).expect("a recording");
+        let joints = recording.joints().len();
+        let config = Config::default();
+        let mut arm = ArmLearner::new(&config, recording.joints()).expect("seven joints");
+        let mut batch = Batch::new(joints, config.batch);
+        let clock = MonotonicClock::new();
+        let (mut times, mut live) = (vec![], 0.0);
+        for row in recording.rows().expect("its rows") {
+            let row = row.expect("a row");
+            let motion = Motion { q: row.q, qd: row.qd, qdd: row.qdd.unwrap_or_default() };
+            batch.push(
+                &Observation { stamp_ns: row.stamp_ns, motion, effort: row.effort },
+                &PerJoint::default(),
+            );
+            if batch.is_full() {
+                let start = clock.thread_cpu_ns();
+                live +=
+                    (0..joints).map(|joint| arm.step(joint, &batch).live_units).sum::<f64>() / joints as f64;
+                times.push(clock.thread_cpu_ns() - start);
+                batch.clear();
+            }
+        }
+        times.sort_unstable();
+        let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize] as f64 / 1e3;
         println!(
-            "{learner:24} {:>7.1} us {:>7.1} us {:>7.1} us {:>7.2} us {:>5.0}%",
-            us(steps[0]),
-            us(steps[STEPS / 2]),
-            us(steps[STEPS * 99 / 100]),
-            us(predictions[predictions.len() / 2]),
-            100.0 * live
+            "{:32} {:>6} {:>7.1} us {:>7.1} us {:>7.1} us {:>7.1} us {:>7.1} us {:>9.1} {:>5.0}%",
+            path.file_name().unwrap_or_default().to_string_lossy(),
+            times.len(),
+            at(0.0),
+            at(0.5),
+            at(0.99),
+            at(0.999),
+            at(1.0),
+            at(1.0) / at(0.5),
+            100.0 * live / times.len() as f64
         );
     }
 }

@@ -155,7 +155,7 @@ fn however_it_waits_it_serves_obeys_decays_and_stops() {
         let runtime = start(&config);
         let (sender, torques, commands) = (runtime.sender(), runtime.torques(), runtime.commands());
         let samples = samples(&config, 300);
-        let rest = |k: usize| std::thread::sleep(Duration::from_millis(u64::from(k % 3 == 0)));
+        let rest = |k: usize| std::thread::sleep(Duration::from_millis(u64::from(k.is_multiple_of(3))));
         for (k, sample) in samples.iter().enumerate() {
             if k == 150 {
                 assert!(commands.send(Command::SetEnabled(false)).is_ok());

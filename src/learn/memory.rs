@@ -170,30 +170,18 @@ impl<T: Real> Memory<T> {
         kernel::accumulate(set, &self.centres, sign, blocks, gradient, live, previous, live_before, change);
     }
 
-    /// Eq. (10), (12), (13): learns from the mean, over so many coordinates, of what was accumulated since the last time.
-    pub(super) fn learn(&mut self, coordinates: usize) {
-        let share = T::one() / T::of(coordinates.max(1) as f64);
-        for change in self.change.as_flattened_mut() {
-            *change *= share;
-        }
-        self.follow();
-        self.change.as_flattened_mut().fill(T::zero());
-    }
-
-    /// Moves the local models along `change` as the optimizer says.
-    fn follow(&mut self) {
+    /// Eq. (10), (12), (13): moves the local models by the mean, over so many coordinates, of what was accumulated since the
+    /// last time, as the optimizer says.
+    pub(super) fn learn(&mut self, set: InstructionSet, coordinates: usize) {
         let rate = T::of(self.settings.rate);
+        let share = T::one() / T::of(coordinates.max(1) as f64);
         let models = self.centres.len();
         let rates = &mut self.rates.as_flattened_mut()[..models];
-        let change = self.change.as_flattened();
+        let change = self.change.as_flattened().iter().map(|&sum| sum * share);
         match self.settings.optimizer {
-            MemoryOptimizer::Gd => {
-                for (v, &u) in rates.iter_mut().zip(change) {
-                    *v = bounded(*v + rate * u);
-                }
-            }
+            MemoryOptimizer::Gd => kernel::follow(set, rate * share, &mut self.change, &mut self.rates),
             MemoryOptimizer::Momentum => {
-                for ((v, &u), m) in rates.iter_mut().zip(change).zip(&mut self.mean) {
+                for ((v, u), m) in rates.iter_mut().zip(change).zip(&mut self.mean) {
                     *m = smoothed(BETA1, *m, u);
                     *v = bounded(*v + rate * *m);
                 }
@@ -202,10 +190,13 @@ impl<T: Real> Memory<T> {
                 self.steps = self.steps.saturating_add(1);
                 let rate = T::of(corrected_rate(self.settings.rate, self.steps));
                 let moments = self.mean.iter_mut().zip(&mut self.square);
-                for ((v, &u), (m, s)) in rates.iter_mut().zip(change).zip(moments) {
+                for ((v, u), (m, s)) in rates.iter_mut().zip(change).zip(moments) {
                     *v = bounded(*v + rate * adam(m, s, u));
                 }
             }
+        }
+        if self.settings.optimizer != MemoryOptimizer::Gd {
+            self.change.as_flattened_mut().fill(T::zero());
         }
     }
 
@@ -218,7 +209,7 @@ impl<T: Real> Memory<T> {
         feature: &[Lanes<T>],
         direction: Option<&[Lanes<T>]>,
         params: &mut [Lanes<T>],
-    ) -> (T, T) {
+    ) -> (T, u32) {
         kernel::descend(set, &self.centres, &self.rates, blocks, live, feature, direction, params)
     }
 

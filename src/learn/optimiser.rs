@@ -291,10 +291,11 @@ impl<T: Real> MetaGd<T> {
         }
         for group in &mut self.groups {
             if let Some(memory) = &mut group.memory {
-                memory.learn(self.matrices[group.matrices.clone()].iter().map(|m| m.coordinates).sum());
+                let coordinates = self.matrices[group.matrices.clone()].iter().map(|m| m.coordinates).sum();
+                memory.learn(self.set, coordinates);
             }
         }
-        let (mut rate_sum, mut moved) = (0.0, 0.0);
+        let (mut rate_sum, mut moved) = (0.0, 0);
         for group in &self.groups {
             for at in group.matrices.clone() {
                 let (blocks, values) = (self.matrices[at].blocks, self.matrices[at].range());
@@ -310,14 +311,14 @@ impl<T: Real> MetaGd<T> {
                     }
                 };
                 rate_sum += sum.wide();
-                moved += count.wide();
+                moved += count as usize;
             }
         }
         match self.base {
             Base::Gd => std::mem::swap(gradient, &mut self.previous),
             Base::Adam => std::mem::swap(&mut self.adam.feature, &mut self.previous),
         }
-        Update { finite: true, rate_sum, moved: moved as usize }
+        Update { finite: true, rate_sum, moved }
     }
 
     /// Between tasks: keeps what the memories learnt; forgets the last gradient and all moments.

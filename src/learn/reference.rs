@@ -209,12 +209,16 @@ proptest! {
             let mut workspace = Workspace::new(&network, samples);
 
             let mut expected: Vec<f64> = params.iter().map(|p| f64::from(*p)).collect();
-            let ranges = network.layers().iter().flat_map(|layer| match groups {
-                "layer" => vec![layer.weights.start..layer.bias.end],
-                _ => vec![layer.weights.clone(), layer.bias.clone()],
-            });
+            let mut ranges: Vec<Range<usize>> = vec![];
+            for layer in network.layers() {
+                match groups {
+                    "layer" => ranges.push(layer.weights.start..layer.bias.end),
+                    _ => ranges.extend([layer.weights.clone(), layer.bias.clone()]),
+                }
+            }
             let settings = MemorySettings::from_config(&config, MemoryOptimizer::Gd);
             let mut memories: Vec<(Range<usize>, Definition)> = ranges
+                .into_iter()
                 .map(|range| (range.clone(), Definition::new(&settings, f64::from(config.rate as f32), range.len())))
                 .collect();
             let sizes = network.sizes().to_vec();

@@ -477,7 +477,7 @@ impl<V> Check<V> {
     }
 
     #[inline(always)]
-    fn is_finite<T: Real>(self) -> bool
+    fn is_finite<T: Real>(&self) -> bool
     where
         V: Vector<T>,
     {

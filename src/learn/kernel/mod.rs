@@ -20,6 +20,8 @@
 //! | `rates` | the memories' part: training signal and learning rates |
 
 #![allow(unsafe_code)]
+// A loop's arguments are the buffers that it goes over.
+#![allow(clippy::too_many_arguments)]
 
 use std::fmt;
 
@@ -31,7 +33,6 @@ macro_rules! dispatched {
         $(#[$doc])*
         // Not inlined into the loops that call it for what is rare: they need the registers.
         #[inline(never)]
-        #[allow(clippy::too_many_arguments)]
         pub(in crate::learn) fn $name<T: Real>(set: InstructionSet, $($arg: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,bmi1,bmi2")]
@@ -65,7 +66,7 @@ mod x86;
 
 pub(super) use dense::{backward, backward_output, forward, output, weights_gradient};
 pub(super) use lanes::{Array, LANES, Lanes, Vector, blocks_for};
-pub(super) use rates::{accumulate, descend, descend_at, rate};
+pub(super) use rates::{accumulate, descend, descend_at, follow, rate};
 
 /// What of a matrix `[rows][blocks]` is at hand: rows by a bit each, and of every row the first few blocks.
 #[derive(Clone, Debug, Default, PartialEq)]

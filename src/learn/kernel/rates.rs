@@ -10,7 +10,7 @@ use super::lanes::{self, LANES, Lanes, Vector, bits, bits_of_both, clamp};
 use super::{InstructionSet, Level, Live};
 use crate::learn::Real;
 use crate::learn::centres::{Centres, FAR, NEAR};
-use crate::learn::memory::MIN_RATE;
+use crate::learn::memory::{MAX_RATE, MIN_RATE};
 
 dispatched! {
     /// The memory's training signal, summed: `change[k] += a_k(previous_d) · h_d` over all coordinates `d` of a matrix,
@@ -42,12 +42,13 @@ dispatched! {
         feature: &[Lanes<T>],
         direction: Option<&[Lanes<T>]>,
         params: &mut [Lanes<T>],
-    ) -> (T, T)
+    ) -> (T, u32)
 }
 
 dispatched! {
     /// What `accumulate` leaves out: the blocks that do not lie within the near cell.
     fn accumulate_beyond = accumulate_beyond_body, (
+        beyond: &Beyond,
         centres: &Centres<T>,
         sign: bool,
         blocks: usize,
@@ -62,6 +63,7 @@ dispatched! {
 dispatched! {
     /// What `descend` leaves out: the blocks that do not lie within the near cell.
     fn descend_beyond = descend_beyond_body, (
+        beyond: &Beyond,
         centres: &Centres<T>,
         rates: &[Lanes<T>],
         blocks: usize,
@@ -69,7 +71,12 @@ dispatched! {
         feature: &[Lanes<T>],
         direction: Option<&[Lanes<T>]>,
         params: &mut [Lanes<T>],
-    ) -> (T, T)
+    ) -> (T, u32)
+}
+
+dispatched! {
+    /// Gradient descent of the local rates: `rates += by · change`, into the bounds of a rate; and `change` is zero again.
+    fn follow = follow_body, (by: T, change: &mut [Lanes<T>], rates: &mut [Lanes<T>])
 }
 
 dispatched! {
@@ -80,7 +87,7 @@ dispatched! {
         live: &Live,
         direction: &[Lanes<T>],
         params: &mut [Lanes<T>],
-    ) -> (T, T)
+    ) -> (T, u32)
 }
 
 #[inline(always)]
@@ -95,18 +102,19 @@ fn accumulate_body<T: Real, V: Vector<T>, const SUMS: usize>(
     change: &mut [Lanes<T>],
 ) {
     // The product of any gradient with one in the near cell is at most so large.
-    let clamps = !(centres.clip <= centres.near.per_radius);
+    let clamps = centres.clip > centres.near.per_radius;
     let (one, scale) = (V::splat(T::one()), V::splat(centres.near.per_radius));
     let mut moments = [V::zero(); NEAR];
-    let mut beyond = false;
+    let mut beyond = Beyond::default();
     let both = live.blocks.min(live_before.blocks);
     for row in bits_of_both(&live.rows, &live_before.rows) {
-        let (gradient, previous) = (&gradient[row * blocks..][..both], &previous[row * blocks..][..both]);
-        for (gradient, previous) in gradient.iter().zip(previous) {
+        let first = row * blocks;
+        let (gradient, previous) = (&gradient[first..][..both], &previous[first..][..both]);
+        for (at, (gradient, previous)) in gradient.iter().zip(previous).enumerate() {
             let before = V::load(previous);
             let x = before.mul(scale);
             if x.within(one) != u16::MAX {
-                beyond = true;
+                beyond.note(first + at);
                 continue;
             }
             let mut h = V::load(gradient).mul(before);
@@ -121,13 +129,25 @@ fn accumulate_body<T: Real, V: Vector<T>, const SUMS: usize>(
     if T::POLYNOMIALS {
         add_moments(&moments, &centres.near.activations, change);
     }
-    if beyond {
-        accumulate_beyond(V::SET, centres, sign, blocks, gradient, live, previous, live_before, change);
+    if !beyond.is_empty() {
+        accumulate_beyond(
+            V::SET,
+            &beyond,
+            centres,
+            sign,
+            blocks,
+            gradient,
+            live,
+            previous,
+            live_before,
+            change,
+        );
     }
 }
 
 #[inline(always)]
 fn accumulate_beyond_body<T: Real, V: Vector<T>, const SUMS: usize>(
+    beyond: &Beyond,
     centres: &Centres<T>,
     sign: bool,
     blocks: usize,
@@ -141,25 +161,29 @@ fn accumulate_beyond_body<T: Real, V: Vector<T>, const SUMS: usize>(
     let scale = V::splat(centres.far.per_radius);
     let mut moments = [V::zero(); FAR];
     let both = live.blocks.min(live_before.blocks);
-    for row in bits_of_both(&live.rows, &live_before.rows) {
-        for at in row * blocks..row * blocks + both {
-            let before = V::load(&previous[at]);
-            if before.mul(near).within(one) == u16::MAX {
-                continue;
-            }
-            let product = V::load(&gradient[at]).mul(before);
-            let h = if sign { sign_of(product) } else { clamp(product, T::one()) };
-            let x = before.mul(scale);
-            let inside = x.within(one);
-            add_powers(&mut moments, h.only(inside), x.only(inside));
-            let outside = h.nonzero() & !inside;
-            if outside != 0 {
-                let (before, h): (Lanes<T>, Lanes<T>) = (stored(before), stored(h));
-                for lane in bits(&[outside]) {
-                    add_exactly::<T, V>(centres, before[lane], h[lane], change);
-                }
+    let mut add = |at: usize| {
+        let before = V::load(&previous[at]);
+        let product = V::load(&gradient[at]).mul(before);
+        let h = if sign { sign_of(product) } else { clamp(product, T::one()) };
+        let x = before.mul(scale);
+        let inside = x.within(one);
+        add_powers(&mut moments, h.only(inside), x.only(inside));
+        let outside = h.nonzero() & !inside;
+        if outside != 0 {
+            let (before, h): (Lanes<T>, Lanes<T>) = (stored(before), stored(h));
+            for lane in bits(&[outside]) {
+                add_exactly::<T, V>(centres, before[lane], h[lane], change);
             }
         }
+    };
+    for &at in beyond.noted() {
+        add(at as usize);
+    }
+    if beyond.is_more() {
+        let rows = bits_of_both(&live.rows, &live_before.rows);
+        let all = rows.flat_map(|row| row * blocks..row * blocks + both);
+        let is_beyond = |at: &usize| V::load(&previous[*at]).mul(near).within(one) != u16::MAX;
+        all.filter(is_beyond).skip(beyond.noted().len()).for_each(add);
     }
     if T::POLYNOMIALS {
         add_moments(&moments, &centres.far.activations, change);
@@ -263,29 +287,30 @@ fn descend_body<T: Real, V: Vector<T>, const SUMS: usize>(
     feature: &[Lanes<T>],
     direction: Option<&[Lanes<T>]>,
     params: &mut [Lanes<T>],
-) -> (T, T) {
+) -> (T, u32) {
     let (one, scale) = (V::splat(T::one()), V::splat(centres.near.per_radius));
     // Where rounding takes the polynomial below what every local rate is at least.
     let least = V::splat(T::of(MIN_RATE));
     let polynomial = Polynomial::<V, NEAR>::new(&centres.near.rates, rates);
     let mut moves = Moves::<V>::new();
-    let mut beyond = false;
+    let mut beyond = Beyond::default();
     for row in bits(&live.rows) {
         let span = row * blocks..row * blocks + live.blocks;
         let (params, feature) = (&mut params[span.clone()], &feature[span.clone()]);
         let direction = direction.map_or(feature, |direction| &direction[span]);
-        for ((params, feature), direction) in params.iter_mut().zip(feature).zip(direction) {
+        for (at, ((params, feature), direction)) in params.iter_mut().zip(feature).zip(direction).enumerate()
+        {
             let x = V::load(feature).mul(scale);
             if x.within(one) != u16::MAX {
-                beyond = true;
+                beyond.note(row * blocks + at);
                 continue;
             }
             moves.make(polynomial.at(x).at_least(least), V::load(direction), params);
         }
     }
     let (mut sum, mut count) = moves.totals();
-    if beyond {
-        let more = descend_beyond(V::SET, centres, rates, blocks, live, feature, direction, params);
+    if !beyond.is_empty() {
+        let more = descend_beyond(V::SET, &beyond, centres, rates, blocks, live, feature, direction, params);
         sum += more.0;
         count += more.1;
     }
@@ -294,6 +319,7 @@ fn descend_body<T: Real, V: Vector<T>, const SUMS: usize>(
 
 #[inline(always)]
 fn descend_beyond_body<T: Real, V: Vector<T>, const SUMS: usize>(
+    beyond: &Beyond,
     centres: &Centres<T>,
     rates: &[Lanes<T>],
     blocks: usize,
@@ -301,38 +327,78 @@ fn descend_beyond_body<T: Real, V: Vector<T>, const SUMS: usize>(
     feature: &[Lanes<T>],
     direction: Option<&[Lanes<T>]>,
     params: &mut [Lanes<T>],
-) -> (T, T) {
+) -> (T, u32) {
     let (one, near) = (V::splat(T::one()), V::splat(centres.near.per_radius));
     let scale = V::splat(centres.far.per_radius);
     let polynomial = Polynomial::<V, FAR>::new(&centres.far.rates, rates);
     let mut moves = Moves::<V>::new();
-    for row in bits(&live.rows) {
-        for at in row * blocks..row * blocks + live.blocks {
-            let g = V::load(&feature[at]);
-            if g.mul(near).within(one) == u16::MAX {
-                continue;
+    let mut step = |at: usize| {
+        let g = V::load(&feature[at]);
+        let x = g.mul(scale);
+        let inside = x.within(one);
+        let mut eta = polynomial.at(x.only(inside));
+        if inside != u16::MAX {
+            let (g, mut lanes): (Lanes<T>, Lanes<T>) = (stored(g), stored(eta));
+            for lane in bits(&[!inside]) {
+                lanes[lane] = exact_rate::<T, V>(centres, rates, g[lane]);
             }
-            let x = g.mul(scale);
-            let inside = x.within(one);
-            let mut eta = polynomial.at(x.only(inside));
-            if inside != u16::MAX {
-                let (g, mut lanes): (Lanes<T>, Lanes<T>) = (stored(g), stored(eta));
-                for lane in bits(&[!inside]) {
-                    lanes[lane] = exact_rate::<T, V>(centres, rates, g[lane]);
-                }
-                eta = V::load(&lanes);
-            }
-            let d = direction.map_or(g, |direction| V::load(&direction[at]));
-            moves.make(eta.at_least(V::splat(T::of(MIN_RATE))), d, &mut params[at]);
+            eta = V::load(&lanes);
         }
+        let d = direction.map_or(g, |direction| V::load(&direction[at]));
+        moves.make(eta.at_least(V::splat(T::of(MIN_RATE))), d, &mut params[at]);
+    };
+    for &at in beyond.noted() {
+        step(at as usize);
+    }
+    if beyond.is_more() {
+        let all = bits(&live.rows).flat_map(|row| row * blocks..row * blocks + live.blocks);
+        let is_beyond = |at: &usize| V::load(&feature[*at]).mul(near).within(one) != u16::MAX;
+        all.filter(is_beyond).skip(beyond.noted().len()).for_each(step);
     }
     moves.totals()
+}
+
+/// The first blocks that do not lie within the near cell, and how many there are.
+pub(in crate::learn) struct Beyond {
+    first: [u32; Beyond::MOST],
+    count: usize,
+}
+
+impl Default for Beyond {
+    #[inline(always)]
+    fn default() -> Self {
+        Beyond { first: [0; Beyond::MOST], count: 0 }
+    }
+}
+
+impl Beyond {
+    const MOST: usize = 64;
+
+    #[inline(always)]
+    fn note(&mut self, at: usize) {
+        if let Some(first) = self.first.get_mut(self.count) {
+            *first = at as u32;
+        }
+        self.count += 1;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    fn noted(&self) -> &[u32] {
+        &self.first[..self.count.min(Beyond::MOST)]
+    }
+
+    fn is_more(&self) -> bool {
+        self.count > Beyond::MOST
+    }
 }
 
 /// Moves parameters, and keeps account of it.
 struct Moves<V> {
     sum: V,
-    count: V,
+    count: u32,
 }
 
 impl<V> Moves<V> {
@@ -341,7 +407,7 @@ impl<V> Moves<V> {
     where
         V: Vector<T>,
     {
-        Moves { sum: V::zero(), count: V::zero() }
+        Moves { sum: V::zero(), count: 0 }
     }
 
     #[inline(always)]
@@ -352,16 +418,16 @@ impl<V> Moves<V> {
         eta.mul_sub_from(direction, V::load(params)).store(params);
         let moved = direction.nonzero();
         self.sum = self.sum.add(eta.only(moved));
-        self.count = self.count.add(V::splat(T::one()).only(moved));
+        self.count += moved.count_ones();
     }
 
     /// Of the rates applied, and of the coordinates that moved.
     #[inline(always)]
-    fn totals<T: Real>(self) -> (T, T)
+    fn totals<T: Real>(self) -> (T, u32)
     where
         V: Vector<T>,
     {
-        (self.sum.sum(), self.count.sum())
+        (self.sum.sum(), self.count)
     }
 }
 
@@ -410,13 +476,26 @@ impl<V, const P: usize> Polynomial<V, P> {
 }
 
 #[inline(always)]
+fn follow_body<T: Real, V: Vector<T>, const SUMS: usize>(
+    by: T,
+    change: &mut [Lanes<T>],
+    rates: &mut [Lanes<T>],
+) {
+    let (by, least, most) = (V::splat(by), V::splat(T::of(MIN_RATE)), V::splat(T::of(MAX_RATE)));
+    for (rates, change) in rates.iter_mut().zip(change) {
+        by.mul_add(V::load(change), V::load(rates)).at_least(least).at_most(most).store(rates);
+        V::zero().store(change);
+    }
+}
+
+#[inline(always)]
 fn descend_at_body<T: Real, V: Vector<T>, const SUMS: usize>(
     rate: T,
     blocks: usize,
     live: &Live,
     direction: &[Lanes<T>],
     params: &mut [Lanes<T>],
-) -> (T, T) {
+) -> (T, u32) {
     let mut moves = Moves::<V>::new();
     for row in bits(&live.rows) {
         let span = row * blocks..row * blocks + live.blocks;
@@ -425,5 +504,5 @@ fn descend_at_body<T: Real, V: Vector<T>, const SUMS: usize>(
         }
     }
     let (_, count) = moves.totals();
-    (rate * count, count)
+    (rate * T::of(f64::from(count)), count)
 }

@@ -134,7 +134,6 @@ impl Ymm {
 }
 
 /// The columns of eight rows.
-#[allow(clippy::too_many_arguments, clippy::many_single_char_names)]
 #[inline(always)]
 fn eight_columns(
     a: __m256,
