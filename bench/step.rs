@@ -66,7 +66,9 @@ impl Stream {
         });
         let batches: Vec<Batch> = batches.collect();
         for batch in &batches {
-            (0..joints).for_each(|joint| drop(arm.step(joint, batch)));
+            for joint in 0..joints {
+                arm.step(joint, batch);
+            }
         }
         Stream { arm, batches, next: 0 }
     }

@@ -8,7 +8,7 @@
 //! - what [`Live`] leaves out is neither read nor written;
 //! - the same input gives the same bits on the same machine.
 //!
-//! The loops are written once, over any [`Vector`](lanes::Vector), and compiled for each instruction set. What the processor
+//! The loops are written once, over any [`Vector`], and compiled for each instruction set. What the processor
 //! has is found out at run time ([`InstructionSet::best`]). All `unsafe` of the learner is in this folder: the instructions
 //! of `x86`, each a line, and the call of what is compiled for them, in the macro below.
 //!
