@@ -64,7 +64,7 @@ fn nothing_allocates_after_construction() {
                 learner: learner.to_string(),
                 memory_groups: groups.into(),
                 memory_centres: centres.into(),
-                hidden: vec![20, 20],
+                hidden: vec![50, 40],
                 ..Config::default()
             };
             let mut arm = ArmLearner::new(&config, &joints).unwrap();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::learn::InstructionSet;
 use crate::realtime::thread::{self, Grant};
 use crate::report::{Table, number};
 
@@ -340,6 +341,19 @@ impl System {
     }
 }
 
+/// What the learner's loops run on.
+fn learning_kernel() -> Row {
+    let set = InstructionSet::best();
+    match std::env::var("METAGD_KERNEL") {
+        Ok(wanted) if wanted != set.word() => {
+            let words: Vec<_> = InstructionSet::available().into_iter().map(InstructionSet::word).collect();
+            let advice = format!("METAGD_KERNEL may be {} here", words.join(", "));
+            Row::new("learning kernel", Level::Warn, format!("{set:?}; not METAGD_KERNEL={wanted}"), &advice)
+        }
+        _ => Row::new("learning kernel", Level::Ok, format!("{set:?}"), ""),
+    }
+}
+
 /// Whether a datagram sent to DDS's discovery group leaves and returns by loopback.
 fn loopback_multicast() -> Row {
     let what = "loopback multicast (DDS)";
@@ -420,6 +434,7 @@ pub fn examine(priority: u8, seconds: f64) -> Findings {
     let (row, wake_up) = priority_and_wake_up(&system, priority, seconds);
     rows.splice(1..1, [row, memory_lock(&system)]);
     rows.push(loopback_multicast());
+    rows.push(learning_kernel());
     rows.push(wake_up_row(&wake_up));
     let worst = rows.iter().map(|row| row.level).max().unwrap_or(Level::Ok);
     Findings { rows, wake_up, worst }

@@ -1,6 +1,6 @@
 //! `metagd replay`: recordings through the learner as the robot would run it, beside every baseline.
 //!
-//! Contract: deterministic without `--realtime`: the same input, seed and build give bit-identical torques, scores and
+//! Contract: deterministic without `--realtime`: the same input, seed, build and kind of processor give bit-identical torques, scores and
 //! checkpoint, on however many threads. Recordings are read in slices, so memory does not grow with their length (with
 //! `--realtime`, by the predicted torques only).
 //!

@@ -1,7 +1,7 @@
 //! Experiments: recordings through learners, and what comes of it.
 //!
 //! Contract: called by commands and tests, never from the pinned thread; may allocate and block. Everything here is
-//! deterministic: the same samples, seed and build give bit-identical torques and scores.
+//! deterministic: the same samples, seed and build give bit-identical torques and scores on the same kind of processor.
 
 pub mod baseline;
 pub mod comparison;

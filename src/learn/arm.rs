@@ -413,7 +413,7 @@ mod tests {
     fn the_integrator_takes_up_what_remains_before_or_after_the_update() {
         for after_update in [false, true] {
             let config =
-                Config { integrator_after_update: after_update, hidden: vec![8], ..Config::default() };
+                Config { integrator_after_update: after_update, hidden: vec![40, 20], ..Config::default() };
             let mut arm = ArmLearner::new(&config, &names(1)).unwrap();
             let mut expected = 0.0;
             for at in 0..5 {
@@ -454,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_is_not_finite_is_refused_and_changes_nothing() {
-        let config = Config { hidden: vec![6], ..Config::default() };
+        let config = Config { hidden: vec![36], ..Config::default() };
         let mut arm = ArmLearner::new(&config, &names(2)).unwrap();
         stream(&mut arm, &config, 0, 3);
         let before = format!("{:?}", arm.joint(0).unwrap().optimiser());
@@ -507,7 +507,7 @@ mod tests {
 
     #[test]
     fn restore_goes_back_to_the_snapshot_and_a_copy_is_equal() {
-        let config = Config { hidden: vec![10], ..Config::default() };
+        let config = Config { hidden: vec![40, 30], ..Config::default() };
         let mut arm = ArmLearner::new(&config, &names(2)).unwrap();
         let fresh = arm.joint(0).unwrap().network().params();
         stream(&mut arm, &config, 0, 5);
@@ -536,7 +536,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_over_is_the_part_that_was_named() {
-        let config = Config { hidden: vec![10], ..Config::default() };
+        let config = Config { hidden: vec![40, 30], ..Config::default() };
         let mut other = ArmLearner::new(&config, &names(2)).unwrap();
         stream(&mut other, &config, 0, 5);
         let rates = |arm: &ArmLearner| {
@@ -559,7 +559,7 @@ mod tests {
 
     #[test]
     fn other_rates_count_from_the_next_step() {
-        let config = Config { learner: "gd".into(), hidden: vec![10], ..Config::default() };
+        let config = Config { learner: "gd".into(), hidden: vec![40, 30], ..Config::default() };
         let rates = Rates { base: 0.01, memory: 0.0, integrator: 0.0 };
         let wanted = Config { rate: rates.base, integrator_gain: 0.0, ..config.clone() };
         let mut changed = ArmLearner::new(&config, &names(1)).unwrap();
@@ -571,7 +571,7 @@ mod tests {
         assert_eq!(changed.joint(0).unwrap().integrator(), 0.0);
         let memory = |memory_rate| {
             let mut arm =
-                ArmLearner::new(&Config { hidden: vec![10], ..Config::default() }, &names(1)).unwrap();
+                ArmLearner::new(&Config { hidden: vec![40, 30], ..Config::default() }, &names(1)).unwrap();
             arm.set_rates(&Rates { memory: memory_rate, ..Rates::from_config(&Config::default()) });
             stream(&mut arm, &Config::default(), 0, 5);
             arm.joint(0).unwrap().optimiser().groups().next().unwrap().memory().unwrap().rates().to_vec()

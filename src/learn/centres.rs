@@ -25,8 +25,8 @@ pub(super) struct Centres<T> {
     pub(super) clip: T,
     /// `c_k`, ascending; behind the last one, what no gradient reaches.
     pub(super) centre: Vec<Lanes<T>>,
-    /// `2 sigma_k²`.
-    pub(super) spread: Vec<Lanes<T>>,
+    /// `-1 / (2 sigma_k²)`.
+    pub(super) per_spread: Vec<Lanes<T>>,
     /// How to find the centres that matter; without it all are evaluated.
     grid: Option<Grid<T>>,
     /// Where [`NEAR`] coefficients are enough.
@@ -79,14 +79,14 @@ impl<T: Real> Centres<T> {
             }
             _ => None,
         };
-        let spread = sigma.iter().map(|sigma| 2.0 * sigma * sigma);
+        let per_spread = sigma.iter().map(|sigma| -1.0 / (2.0 * sigma * sigma));
         let gaussians = Gaussians { centre: &centre, sigma: &sigma };
         Centres {
             len,
             clip: T::of(clip),
             near: Cell::new(&gaussians, clip, NEAR),
             far: Cell::new(&gaussians, clip, FAR),
-            spread: in_blocks(spread, 1.0),
+            per_spread: in_blocks(per_spread, -1.0),
             centre: in_blocks(centre.iter().copied(), BEYOND),
             grid,
         }

@@ -10,14 +10,14 @@
 //! network leaves over: once per batch, `y += gain · (mean(measured - rigid body - network) - y)`, by default with the
 //! network as it is after its update.
 
-use super::kernel::InstructionSet;
+use super::kernel::{InstructionSet, LANES};
 use super::network::Gradient;
 use super::real::all_finite;
 use super::{Batch, LearnError, Memory, MetaGd, Network, Reload, Workspace};
 use crate::config::Config;
 use crate::sample::Motion;
 
-/// The most parameters that one joint's network may have: 64 MB of weights, far beyond any deadline.
+/// The most parameters that one joint's network may have: rows filled up to whole blocks: 64 MB of weights, far beyond any deadline.
 const MAX_PARAMETERS: usize = 1 << 24;
 
 /// What one step of one joint did, judged by the batch before learning from it.
@@ -326,7 +326,9 @@ fn check_size(inputs: usize, hidden: &[usize]) -> Result<(), LearnError> {
         if units == 0 {
             return Err(LearnError::EmptyLayer { hidden: hidden.to_vec() });
         }
-        let layer = (below + 1).checked_mul(units).ok_or_else(too_large)?;
+        // As they lie in memory, rows filled up to whole blocks.
+        let padded = units.checked_next_multiple_of(LANES).ok_or_else(too_large)?;
+        let layer = (below + 1).checked_mul(padded).ok_or_else(too_large)?;
         total = total.checked_add(layer).filter(|&total| total <= MAX_PARAMETERS).ok_or_else(too_large)?;
         below = units;
     }

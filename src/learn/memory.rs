@@ -99,7 +99,7 @@ impl MemorySettings {
 pub struct Memory<T> {
     centres: Arc<Centres<T>>,
     settings: MemorySettings,
-    /// `v_k`, the local learning rates, then zeros.
+    /// `v_k`, the local learning rates; what fills up the last block means nothing.
     rates: Vec<Lanes<T>>,
     /// `u_k` of the step at hand, eq. (10).
     change: Vec<Lanes<T>>,

@@ -5,9 +5,10 @@
 //! [`snapshot`](ArmLearner::snapshot), [`restore`](ArmLearner::restore), [`take`](ArmLearner::take), [`set_rates`](ArmLearner::set_rates),
 //! [`copy_from`](ArmLearner::copy_from),
 //! [`Batch`]) works in memory taken at construction: no allocation, no lock, no clock, no file, no panic. A step whose
-//! batch, loss or gradients are not finite is refused, reported, and changes nothing.
+//! batch, loss or gradients are not finite is refused, reported, and learns nothing.
 //!
-//! The same inputs, seed and build give bit-identical weights.
+//! The same inputs, seed and build give bit-identical weights on processors with the same instruction set
+//! ([`InstructionSet::best`]); on others they differ by rounding.
 //!
 //! | file | holds |
 //! |---|---|

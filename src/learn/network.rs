@@ -1,7 +1,7 @@
 //! A multilayer perceptron with ReLU units and one linear output.
 //!
-//! Contract: [`Network::new`], [`Network::params`] and [`Workspace::new`] allocate; the rest runs in the pinned thread and
-//! does not.
+//! Contract: what makes something new, [`Network::params`] and [`Network::set_params`] allocate; the rest runs in the pinned
+//! thread and does not.
 //!
 //! To the outside, all parameters are one list, layer after layer, each layer's weights (`[inputs][outputs]`, row-major)
 //! before its biases. Inside they lie in blocks of sixteen ([`kernel`]): a hidden layer's weights are rows of whole blocks,
@@ -77,7 +77,9 @@ impl<T: Real> Blocks<T> {
     /// So many blocks of zeros.
     pub(super) fn zeros(len: usize) -> Self {
         let spare = Self::LINE / size_of::<T>();
-        let values = vec![T::zero(); len * LANES + spare];
+        // Written, so that every page of it is there from the start: a fresh zero may be a page that the first use fetches.
+        let mut values = Vec::new();
+        values.resize_with(len * LANES + spare, || std::hint::black_box(T::zero()));
         let start = values.as_ptr().align_offset(Self::LINE);
         Blocks { start: if start < spare { start } else { 0 }, values, len }
     }
@@ -137,7 +139,10 @@ impl<T: Real> Gradient<T> {
     /// Takes over `other`. Does not allocate.
     pub(super) fn copy_from(&mut self, other: &Gradient<T>) {
         self.values.copy_from_slice(&other.values);
-        self.live.clone_from(&other.live);
+        for (live, other) in self.live.iter_mut().zip(&other.live) {
+            live.rows.copy_from_slice(&other.rows);
+            live.blocks = other.blocks;
+        }
         self.finite = other.finite;
     }
 }

@@ -57,33 +57,38 @@ impl Real for f32 {
         f64::from(self)
     }
 
-    /// 2^n · p(r), where x = n ln 2 + r; p is the Taylor polynomial, of which eight terms leave 1e-8 on |r| <= ln 2 / 2.
     #[inline(always)]
     fn exp_of_negative(x: [f32; 16]) -> [f32; 16] {
-        const LN_2_HIGH: f32 = 0.693_359_4;
-        const LN_2_LOW: f32 = -2.121_944_4e-4;
         // 1.5 · 2^23: adding it rounds to an integer, which then stands in the lowest bits.
         const ROUND: f32 = 12_582_912.0;
-        const LEAST: f32 = -87.0;
         let mut out = [0.0; 16];
         for (out, x) in out.iter_mut().zip(x) {
-            let x = if x > LEAST { x } else { LEAST };
+            let x = if x > exp::LEAST { x } else { exp::LEAST };
             let rounded = x * std::f32::consts::LOG2_E + ROUND;
             let n = rounded - ROUND;
-            let r = (x - n * LN_2_HIGH) - n * LN_2_LOW;
-            let p = 1.0 / 5040.0;
-            let p = p * r + 1.0 / 720.0;
-            let p = p * r + 1.0 / 120.0;
-            let p = p * r + 1.0 / 24.0;
-            let p = p * r + 1.0 / 6.0;
-            let p = p * r + 0.5;
-            let p = p * r + 1.0;
-            let p = p * r + 1.0;
+            let r = (x - n * exp::LN_2_HIGH) - n * exp::LN_2_LOW;
+            let mut p = exp::TAYLOR[0];
+            for coefficient in &exp::TAYLOR[1..] {
+                p = p * r + coefficient;
+            }
             let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
             *out = p * f32::from_bits(exponent << 23);
         }
         out
     }
+}
+
+/// `exp` in single precision: 2^n · p(r), where x = n ln 2 + r; p is the Taylor polynomial, of which eight terms leave 1e-8 on
+/// |r| <= ln 2 / 2.
+pub(super) mod exp {
+    /// From here on it is the least normal number, about.
+    pub(in crate::learn) const LEAST: f32 = -87.0;
+    /// ln 2 in two parts: n times the first is exact.
+    pub(in crate::learn) const LN_2_HIGH: f32 = 0.693_359_4;
+    pub(in crate::learn) const LN_2_LOW: f32 = -2.121_944_4e-4;
+    /// By descending power.
+    pub(in crate::learn) const TAYLOR: [f32; 8] =
+        [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0];
 }
 
 impl Real for f64 {

@@ -17,8 +17,8 @@ use crossbeam::queue::ArrayQueue;
 use super::fault::PanicAfter;
 use crate::config::Config;
 use crate::dynamics::Arm;
-use crate::learn::ArmLearner;
 use crate::learn::checkpoint::{self, Reload};
+use crate::learn::{ArmLearner, InstructionSet};
 use crate::msg::{Float64MultiArray, Header, JointState, Time};
 use crate::realtime::{
     Command, CommandSender, Drops, Intake, InverseDynamics, LatencyLog, MonotonicClock, Pipeline, Probe,
@@ -96,6 +96,7 @@ impl Engine {
         let pipeline =
             Pipeline::new(config, PanicAfter::new(model, inject_panic), limits, MonotonicClock::new());
         let runtime = Runtime::start(config, pipeline)?;
+        tracing::info!("learning kernel: {:?}", InstructionSet::best());
         tracing::info!("real time: {}", runtime.grants());
         for note in &runtime.grants().spinning {
             tracing::warn!("{note}");

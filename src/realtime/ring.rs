@@ -3,21 +3,25 @@
 //! Contract: any thread pushes, one at a time; the pinned thread pops. Neither allocates or blocks. `ArrayQueue::pop` by itself polls
 //! for a push that has taken its place but is not done: if the pinned thread has just preempted the very thread that pushes, on
 //! the CPU that both share, that would last until the kernel moves it elsewhere (a tenth of a second was seen). Here, what is
-//! pushed counts once it is done, and only what counts is popped.
+//! pushed counts once it is done, and only what counts is popped. (What the pinned thread writes into, torques and telemetry, are
+//! bare queues: there it could wait for a reader only if the queue were full just when that reader stood still in the middle of a
+//! pop, a quarter of a second or more behind.)
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
 
 pub(super) struct Ring<T> {
     queue: ArrayQueue<T>,
-    pushed: AtomicU64,
-    popped: AtomicU64,
+    pushed: CachePadded<AtomicU64>,
+    popped: CachePadded<AtomicU64>,
 }
 
 impl<T> Ring<T> {
     pub(super) fn new(capacity: usize) -> Self {
-        Ring { queue: ArrayQueue::new(capacity), pushed: AtomicU64::new(0), popped: AtomicU64::new(0) }
+        let zero = || CachePadded::new(AtomicU64::new(0));
+        Ring { queue: ArrayQueue::new(capacity), pushed: zero(), popped: zero() }
     }
 
     /// Hands the value back if the ring is full.

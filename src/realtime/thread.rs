@@ -299,11 +299,11 @@ fn prefault_code() {
     }
 }
 
-/// The addresses of one line of proc_pid_maps(5), if a file's code stands there.
+/// The addresses of one line of proc_pid_maps(5), if a file's code or constants stand there.
 fn parse_code(line: &str) -> Option<std::ops::Range<usize>> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
-    let code = fields.next()? == "r-xp" && fields.nth(3)?.starts_with('/');
+    let code = matches!(fields.next()?, "r-xp" | "r--p") && fields.nth(3)?.starts_with('/');
     let address = |hex| usize::from_str_radix(hex, 16).ok();
     code.then_some(address(start)?..address(end)?).filter(|range| !range.is_empty())
 }

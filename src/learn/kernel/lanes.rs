@@ -46,6 +46,8 @@ pub trait Vector<T: Real>: Copy {
     fn only(self, mask: u16) -> Self;
     /// The sum of the lanes.
     fn sum(self) -> T;
+    /// `exp` of each, as [`Real::exp_of_negative`].
+    fn exp_of_negative(self) -> Self;
 
     /// Makes columns of rows, up to sixteen of each: lane `j` of `from[i · from_step]` goes to lane `i` of `to[j · to_step]`.
     /// The lanes of `to` beyond `rows` get anything.
@@ -180,6 +182,11 @@ impl<T: Real, const FMA: bool> Vector<T> for Array<T, FMA> {
             self.0[lane] = if mask >> lane & 1 == 1 { self.0[lane] } else { T::zero() };
         }
         self
+    }
+
+    #[inline(always)]
+    fn exp_of_negative(self) -> Self {
+        Array(T::exp_of_negative(self.0))
     }
 
     #[inline(always)]

@@ -144,7 +144,7 @@ impl InstructionSet {
     }
 
     /// Its name in `METAGD_KERNEL`.
-    fn word(self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "avx512",

@@ -33,7 +33,7 @@ dispatched! {
     /// `params -= rate(feature) · direction`, both clipped; the direction is the feature if there is none of its own.
     /// Coordinates without direction do not move. Returns the sum of the rates applied and how many coordinates moved.
     ///
-    /// `rates` are the local rates, zeros after the last; the others are `[rows][blocks]`.
+    /// `rates` are the local rates; the others are `[rows][blocks]`.
     fn descend = descend_body, (
         centres: &Centres<T>,
         rates: &[Lanes<T>],
@@ -48,7 +48,6 @@ dispatched! {
 dispatched! {
     /// What `accumulate` leaves out: the blocks that do not lie within the near cell.
     fn accumulate_beyond = accumulate_beyond_body, (
-        beyond: &Beyond,
         centres: &Centres<T>,
         sign: bool,
         blocks: usize,
@@ -63,7 +62,6 @@ dispatched! {
 dispatched! {
     /// What `descend` leaves out: the blocks that do not lie within the near cell.
     fn descend_beyond = descend_beyond_body, (
-        beyond: &Beyond,
         centres: &Centres<T>,
         rates: &[Lanes<T>],
         blocks: usize,
@@ -105,16 +103,16 @@ fn accumulate_body<T: Real, V: Vector<T>, const SUMS: usize>(
     let clamps = centres.clip > centres.near.per_radius;
     let (one, scale) = (V::splat(T::one()), V::splat(centres.near.per_radius));
     let mut moments = [V::zero(); NEAR];
-    let mut beyond = Beyond::default();
+    let mut beyond = false;
     let both = live.blocks.min(live_before.blocks);
     for row in bits_of_both(&live.rows, &live_before.rows) {
         let first = row * blocks;
         let (gradient, previous) = (&gradient[first..][..both], &previous[first..][..both]);
-        for (at, (gradient, previous)) in gradient.iter().zip(previous).enumerate() {
+        for (gradient, previous) in gradient.iter().zip(previous) {
             let before = V::load(previous);
             let x = before.mul(scale);
             if x.within(one) != u16::MAX {
-                beyond.note(first + at);
+                beyond = true;
                 continue;
             }
             let mut h = V::load(gradient).mul(before);
@@ -129,25 +127,13 @@ fn accumulate_body<T: Real, V: Vector<T>, const SUMS: usize>(
     if T::POLYNOMIALS {
         add_moments(&moments, &centres.near.activations, change);
     }
-    if !beyond.is_empty() {
-        accumulate_beyond(
-            V::SET,
-            &beyond,
-            centres,
-            sign,
-            blocks,
-            gradient,
-            live,
-            previous,
-            live_before,
-            change,
-        );
+    if beyond {
+        accumulate_beyond(V::SET, centres, sign, blocks, gradient, live, previous, live_before, change);
     }
 }
 
 #[inline(always)]
 fn accumulate_beyond_body<T: Real, V: Vector<T>, const SUMS: usize>(
-    beyond: &Beyond,
     centres: &Centres<T>,
     sign: bool,
     blocks: usize,
@@ -161,29 +147,25 @@ fn accumulate_beyond_body<T: Real, V: Vector<T>, const SUMS: usize>(
     let scale = V::splat(centres.far.per_radius);
     let mut moments = [V::zero(); FAR];
     let both = live.blocks.min(live_before.blocks);
-    let mut add = |at: usize| {
-        let before = V::load(&previous[at]);
-        let product = V::load(&gradient[at]).mul(before);
-        let h = if sign { sign_of(product) } else { clamp(product, T::one()) };
-        let x = before.mul(scale);
-        let inside = x.within(one);
-        add_powers(&mut moments, h.only(inside), x.only(inside));
-        let outside = h.nonzero() & !inside;
-        if outside != 0 {
-            let (before, h): (Lanes<T>, Lanes<T>) = (stored(before), stored(h));
-            for lane in bits(&[outside]) {
-                add_exactly::<T, V>(centres, before[lane], h[lane], change);
+    for row in bits_of_both(&live.rows, &live_before.rows) {
+        for at in row * blocks..row * blocks + both {
+            let before = V::load(&previous[at]);
+            if before.mul(near).within(one) == u16::MAX {
+                continue;
+            }
+            let product = V::load(&gradient[at]).mul(before);
+            let h = if sign { sign_of(product) } else { clamp(product, T::one()) };
+            let x = before.mul(scale);
+            let inside = x.within(one);
+            add_powers(&mut moments, h.only(inside), x.only(inside));
+            let outside = h.nonzero() & !inside;
+            if outside != 0 {
+                let (before, h): (Lanes<T>, Lanes<T>) = (stored(before), stored(h));
+                for lane in bits(&[outside]) {
+                    add_exactly::<T, V>(centres, before[lane], h[lane], change);
+                }
             }
         }
-    };
-    for &at in beyond.noted() {
-        add(at as usize);
-    }
-    if beyond.is_more() {
-        let rows = bits_of_both(&live.rows, &live_before.rows);
-        let all = rows.flat_map(|row| row * blocks..row * blocks + both);
-        let is_beyond = |at: &usize| V::load(&previous[*at]).mul(near).within(one) != u16::MAX;
-        all.filter(is_beyond).skip(beyond.noted().len()).for_each(add);
     }
     if T::POLYNOMIALS {
         add_moments(&moments, &centres.far.activations, change);
@@ -239,7 +221,7 @@ fn add_moments<T: Real, V: Vector<T>, const P: usize>(
 #[inline(always)]
 fn add_exactly<T: Real, V: Vector<T>>(centres: &Centres<T>, g: T, h: T, change: &mut [Lanes<T>]) {
     for block in centres.around(g) {
-        let a = V::load(&activations(centres, block, g));
+        let a: V = activations(centres, block, g);
         a.mul_add(V::splat(h), V::load(&change[block])).store(&mut change[block]);
     }
 }
@@ -260,7 +242,7 @@ pub(in crate::learn) fn rate<T: Real>(centres: &Centres<T>, rates: &[Lanes<T>], 
 fn exact_rate<T: Real, V: Vector<T>>(centres: &Centres<T>, rates: &[Lanes<T>], g: T) -> T {
     let (mut weighted, mut total) = (V::zero(), V::zero());
     for block in centres.around(g) {
-        let a = V::load(&activations(centres, block, g));
+        let a: V = activations(centres, block, g);
         weighted = a.mul_add(V::load(&rates[block]), weighted);
         total = total.add(a);
     }
@@ -269,13 +251,9 @@ fn exact_rate<T: Real, V: Vector<T>>(centres: &Centres<T>, rates: &[Lanes<T>], g
 
 /// `a_k(g)` of sixteen centres.
 #[inline(always)]
-fn activations<T: Real>(centres: &Centres<T>, block: usize, g: T) -> Lanes<T> {
-    let mut exponents = [T::zero(); LANES];
-    let (centre, spread) = (&centres.centre[block], &centres.spread[block]);
-    for ((out, &c), &spread) in exponents.iter_mut().zip(centre).zip(spread) {
-        *out = -((g - c) * (g - c)) / spread;
-    }
-    T::exp_of_negative(exponents)
+fn activations<T: Real, V: Vector<T>>(centres: &Centres<T>, block: usize, g: T) -> V {
+    let distance = V::splat(-g).add(V::load(&centres.centre[block]));
+    distance.mul(distance).mul(V::load(&centres.per_spread[block])).exp_of_negative()
 }
 
 #[inline(always)]
@@ -293,24 +271,23 @@ fn descend_body<T: Real, V: Vector<T>, const SUMS: usize>(
     let least = V::splat(T::of(MIN_RATE));
     let polynomial = Polynomial::<V, NEAR>::new(&centres.near.rates, rates);
     let mut moves = Moves::<V>::new();
-    let mut beyond = Beyond::default();
+    let mut beyond = false;
     for row in bits(&live.rows) {
         let span = row * blocks..row * blocks + live.blocks;
         let (params, feature) = (&mut params[span.clone()], &feature[span.clone()]);
         let direction = direction.map_or(feature, |direction| &direction[span]);
-        for (at, ((params, feature), direction)) in params.iter_mut().zip(feature).zip(direction).enumerate()
-        {
+        for ((params, feature), direction) in params.iter_mut().zip(feature).zip(direction) {
             let x = V::load(feature).mul(scale);
             if x.within(one) != u16::MAX {
-                beyond.note(row * blocks + at);
+                beyond = true;
                 continue;
             }
             moves.make(polynomial.at(x).at_least(least), V::load(direction), params);
         }
     }
     let (mut sum, mut count) = moves.totals();
-    if !beyond.is_empty() {
-        let more = descend_beyond(V::SET, &beyond, centres, rates, blocks, live, feature, direction, params);
+    if beyond {
+        let more = descend_beyond(V::SET, centres, rates, blocks, live, feature, direction, params);
         sum += more.0;
         count += more.1;
     }
@@ -319,7 +296,6 @@ fn descend_body<T: Real, V: Vector<T>, const SUMS: usize>(
 
 #[inline(always)]
 fn descend_beyond_body<T: Real, V: Vector<T>, const SUMS: usize>(
-    beyond: &Beyond,
     centres: &Centres<T>,
     rates: &[Lanes<T>],
     blocks: usize,
@@ -330,69 +306,30 @@ fn descend_beyond_body<T: Real, V: Vector<T>, const SUMS: usize>(
 ) -> (T, u32) {
     let (one, near) = (V::splat(T::one()), V::splat(centres.near.per_radius));
     let scale = V::splat(centres.far.per_radius);
+    let least = V::splat(T::of(MIN_RATE));
     let polynomial = Polynomial::<V, FAR>::new(&centres.far.rates, rates);
     let mut moves = Moves::<V>::new();
-    let mut step = |at: usize| {
-        let g = V::load(&feature[at]);
-        let x = g.mul(scale);
-        let inside = x.within(one);
-        let mut eta = polynomial.at(x.only(inside));
-        if inside != u16::MAX {
-            let (g, mut lanes): (Lanes<T>, Lanes<T>) = (stored(g), stored(eta));
-            for lane in bits(&[!inside]) {
-                lanes[lane] = exact_rate::<T, V>(centres, rates, g[lane]);
+    for row in bits(&live.rows) {
+        for at in row * blocks..row * blocks + live.blocks {
+            let g = V::load(&feature[at]);
+            if g.mul(near).within(one) == u16::MAX {
+                continue;
             }
-            eta = V::load(&lanes);
+            let x = g.mul(scale);
+            let inside = x.within(one);
+            let mut eta = polynomial.at(x.only(inside));
+            if inside != u16::MAX {
+                let (g, mut lanes): (Lanes<T>, Lanes<T>) = (stored(g), stored(eta));
+                for lane in bits(&[!inside]) {
+                    lanes[lane] = exact_rate::<T, V>(centres, rates, g[lane]);
+                }
+                eta = V::load(&lanes);
+            }
+            let d = direction.map_or(g, |direction| V::load(&direction[at]));
+            moves.make(eta.at_least(least), d, &mut params[at]);
         }
-        let d = direction.map_or(g, |direction| V::load(&direction[at]));
-        moves.make(eta.at_least(V::splat(T::of(MIN_RATE))), d, &mut params[at]);
-    };
-    for &at in beyond.noted() {
-        step(at as usize);
-    }
-    if beyond.is_more() {
-        let all = bits(&live.rows).flat_map(|row| row * blocks..row * blocks + live.blocks);
-        let is_beyond = |at: &usize| V::load(&feature[*at]).mul(near).within(one) != u16::MAX;
-        all.filter(is_beyond).skip(beyond.noted().len()).for_each(step);
     }
     moves.totals()
-}
-
-/// The first blocks that do not lie within the near cell, and how many there are.
-pub(in crate::learn) struct Beyond {
-    first: [u32; Beyond::MOST],
-    count: usize,
-}
-
-impl Default for Beyond {
-    #[inline(always)]
-    fn default() -> Self {
-        Beyond { first: [0; Beyond::MOST], count: 0 }
-    }
-}
-
-impl Beyond {
-    const MOST: usize = 64;
-
-    #[inline(always)]
-    fn note(&mut self, at: usize) {
-        if let Some(first) = self.first.get_mut(self.count) {
-            *first = at as u32;
-        }
-        self.count += 1;
-    }
-
-    fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    fn noted(&self) -> &[u32] {
-        &self.first[..self.count.min(Beyond::MOST)]
-    }
-
-    fn is_more(&self) -> bool {
-        self.count > Beyond::MOST
-    }
 }
 
 /// Moves parameters, and keeps account of it.

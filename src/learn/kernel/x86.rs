@@ -1,12 +1,29 @@
 //! [`Vector`] in registers of x86-64.
 //!
-//! These types are named by `dispatched!` alone, inside of functions that have the instruction set enabled and that are
-//! called where it was found: that is what every `unsafe` below rests on. Their methods are inlined into those functions.
+//! Nothing calls these types by name: `dispatched!` alone hands them to the loops, as `Real::Avx512` and `Real::Avx2`, inside of
+//! functions that have the instruction set enabled and that are called where it was found. That is what every `unsafe` below
+//! rests on, and what whoever changes this folder has to keep. The methods are inlined into those functions.
 
 use std::arch::x86_64::*;
 
 use super::lanes::{LANES, Lanes, Vector};
 use super::{InstructionSet, Level};
+use crate::learn::real::exp;
+
+/// To the nearest integer, without an exception.
+const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+
+/// `exp` of what `n` times ln 2 leaves of `x`.
+#[inline(always)]
+fn exp_of_rest<V: Vector<f32>>(x: V, n: V) -> V {
+    let r = n.mul_sub_from(V::splat(exp::LN_2_HIGH), x);
+    let r = n.mul_sub_from(V::splat(exp::LN_2_LOW), r);
+    let mut p = V::splat(exp::TAYLOR[0]);
+    for &coefficient in &exp::TAYLOR[1..] {
+        p = p.mul_add(r, V::splat(coefficient));
+    }
+    p
+}
 
 /// One register of AVX-512.
 #[derive(Clone, Copy)]
@@ -115,6 +132,17 @@ impl Vector<f32> for Zmm {
         // SAFETY: AVX-512 (with DQ) is there.
         let (low, high) = unsafe { (_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0)) };
         Ymm(low, high).sum()
+    }
+
+    #[inline(always)]
+    fn exp_of_negative(self) -> Self {
+        let x = self.at_least(Zmm::splat(exp::LEAST));
+        let powers = x.mul(Zmm::splat(std::f32::consts::LOG2_E));
+        // SAFETY: AVX-512 is there.
+        let n = Zmm(unsafe { _mm512_roundscale_ps::<NEAREST>(powers.0) });
+        let p = exp_of_rest(x, n);
+        // SAFETY: AVX-512 is there.
+        Zmm(unsafe { _mm512_scalef_ps(p.0, n.0) })
     }
 }
 
@@ -296,6 +324,21 @@ impl Vector<f32> for Ymm {
             }
         };
         Ymm(half(self.0, mask), half(self.1, mask >> 8))
+    }
+
+    #[inline(always)]
+    fn exp_of_negative(self) -> Self {
+        let x = self.at_least(Ymm::splat(exp::LEAST));
+        let powers = x.mul(Ymm::splat(std::f32::consts::LOG2_E));
+        // SAFETY: AVX2 is there.
+        let n = powers.each(powers, |lanes, _| unsafe { _mm256_round_ps::<NEAREST>(lanes) });
+        exp_of_rest(x, n).each(n, |p, n| {
+            // SAFETY: AVX2 is there.
+            unsafe {
+                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+                _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+            }
+        })
     }
 
     #[inline(always)]
