@@ -96,7 +96,7 @@ fn forward_body<T: Real, V: Vector<T>, const SUMS: usize>(
     live: &mut [u16],
 ) {
     let samples = out.len() / blocks;
-    let layer = Layer { weights, blocks, rows, x: x.as_flattened(), x_width: x_blocks * LANES };
+    let layer = Layer { weights, blocks, rows, x, x_blocks };
     let mut s = 0;
     while s < samples {
         s += match samples - s {
@@ -118,8 +118,8 @@ struct Layer<'a, T> {
     weights: &'a [Lanes<T>],
     blocks: usize,
     rows: &'a [u16],
-    x: &'a [T],
-    x_width: usize,
+    x: &'a [Lanes<T>],
+    x_blocks: usize,
 }
 
 impl<T: Real> Layer<'_, T> {
@@ -155,12 +155,19 @@ impl<T: Real> Layer<'_, T> {
             *sum = V::load(bias);
         }
         let mut sums = [bias; S];
-        for row in bits(self.rows) {
-            let weights = &self.weights[row * self.blocks + b..][..B];
-            for (i, sums) in sums.iter_mut().enumerate() {
-                let x = V::splat(self.x[(s + i) * self.x_width + row]);
-                for (sum, weights) in sums.iter_mut().zip(weights) {
-                    *sum = x.mul_add(V::load(weights), *sum);
+        for (block, word) in self.rows.iter().enumerate() {
+            let mut x = [&self.x[0]; S];
+            for (i, x) in x.iter_mut().enumerate() {
+                *x = &self.x[(s + i) * self.x_blocks + block];
+            }
+            let weights = &self.weights[block * LANES * self.blocks + b..];
+            for lane in bits(&[*word]) {
+                let weights = &weights[lane * self.blocks..][..B];
+                for (sums, x) in sums.iter_mut().zip(x) {
+                    let x = V::splat(x[lane % LANES]);
+                    for (sum, weights) in sums.iter_mut().zip(weights) {
+                        *sum = x.mul_add(V::load(weights), *sum);
+                    }
                 }
             }
         }
