@@ -21,6 +21,10 @@ test:
 test-peers:
     METAGD_REQUIRE_PEERS=1 cargo test --release
 
+# The learner under Miri, in plain Rust (needs a nightly toolchain with the component miri).
+miri:
+    MIRIFLAGS=-Zmiri-disable-isolation METAGD_KERNEL=portable cargo +nightly miri test --lib learn::reference learn::network
+
 # Licences, sources and known advisories of the dependency tree (cargo install cargo-deny).
 deny:
     cargo deny check licenses bans sources
