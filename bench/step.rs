@@ -155,6 +155,10 @@ fn predict(bencher: Bencher, set: InstructionSet) {
 /// One pass over each recording with the default learner, on raw torques (no rigid body: the hardest case).
 fn recordings() {
     let data = std::env::var_os("METAGD_DATA").map_or(PathBuf::from("../shared/data"), PathBuf::from);
+    let arm = ArmLearner::new(&Config::default(), &names(7)).expect("seven joints");
+    let bytes: usize =
+        (0..7).filter_map(|joint| arm.joint(joint)).map(|joint| joint.network().working_set()).sum();
+    println!("working set of seven joints (weights and two gradients): {} kB\n", bytes / 1000);
     let files = ["kuka_lwr4plus/kuka_lwr4plus_meas1.csv.gz", "kuka_pickplace/kuka_pickplace_10runs.csv.gz"];
     println!(
         "{:32} {:>6} {:>10} {:>10} {:>10} {:>10} {:>10} {:>9} {:>6}",
