@@ -28,6 +28,7 @@ pub trait Vector<T: Real>: Copy {
     fn store(self, to: &mut Lanes<T>);
     fn add(self, other: Self) -> Self;
     fn mul(self, other: Self) -> Self;
+    fn div(self, other: Self) -> Self;
     /// `self · factor + sum`, rounded once where the processor can.
     fn mul_add(self, factor: Self, sum: Self) -> Self;
     /// `sum - self · factor`, likewise.
@@ -134,6 +135,11 @@ impl<T: Real, const FMA: bool> Vector<T> for Array<T, FMA> {
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
         self.zip(other, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        self.zip(other, |a, b| a / b)
     }
 
     #[inline(always)]

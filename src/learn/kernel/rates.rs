@@ -249,6 +249,20 @@ fn exact_rate<T: Real, V: Vector<T>>(centres: &Centres<T>, rates: &[Lanes<T>], g
     weighted.sum() / total.sum()
 }
 
+/// [`rate`] of sixteen gradients, centre by centre.
+#[inline(always)]
+fn exact_rates<T: Real, V: Vector<T>>(centres: &Centres<T>, rates: &[Lanes<T>], g: V) -> V {
+    let (mut weighted, mut total) = (V::zero(), V::zero());
+    let each = centres.centre.as_flattened().iter().zip(centres.per_spread.as_flattened());
+    for ((&c, &per_spread), &v) in each.zip(rates.as_flattened()).take(centres.len()) {
+        let distance = g.add(V::splat(-c));
+        let a = distance.mul(distance).mul(V::splat(per_spread)).exp_of_negative();
+        weighted = a.mul_add(V::splat(v), weighted);
+        total = total.add(a);
+    }
+    weighted.div(total)
+}
+
 /// `a_k(g)` of sixteen centres.
 #[inline(always)]
 fn activations<T: Real, V: Vector<T>>(centres: &Centres<T>, block: usize, g: T) -> V {
@@ -318,9 +332,13 @@ fn descend_beyond_body<T: Real, V: Vector<T>, const SUMS: usize>(
             let x = g.mul(scale);
             let inside = x.within(one);
             let mut eta = polynomial.at(x.only(inside));
-            if inside != u16::MAX {
+            let outside = !inside;
+            // A coordinate by itself costs about as much as four centres for all sixteen.
+            if outside.count_ones() as usize * 4 > centres.len() {
+                eta = eta.only(inside).add(exact_rates(centres, rates, g).only(outside));
+            } else if outside != 0 {
                 let (g, mut lanes): (Lanes<T>, Lanes<T>) = (stored(g), stored(eta));
-                for lane in bits(&[!inside]) {
+                for lane in bits(&[outside]) {
                     lanes[lane] = exact_rate::<T, V>(centres, rates, g[lane]);
                 }
                 eta = V::load(&lanes);

@@ -67,6 +67,12 @@ impl Vector<f32> for Zmm {
     }
 
     #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        // SAFETY: AVX-512 is there.
+        Zmm(unsafe { _mm512_div_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
     fn mul_add(self, factor: Self, sum: Self) -> Self {
         // SAFETY: AVX-512 is there.
         Zmm(unsafe { _mm512_fmadd_ps(self.0, factor.0, sum.0) })
@@ -240,6 +246,12 @@ impl Vector<f32> for Ymm {
     fn mul(self, other: Self) -> Self {
         // SAFETY: AVX2 is there.
         self.each(other, |a, b| unsafe { _mm256_mul_ps(a, b) })
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        // SAFETY: AVX2 is there.
+        self.each(other, |a, b| unsafe { _mm256_div_ps(a, b) })
     }
 
     #[inline(always)]
