@@ -274,8 +274,12 @@ impl JointLearner {
     }
 
     /// Between tasks: keeps network, integrator and what the memories learnt; forgets the last gradient and all moments.
+    ///
+    /// Units go back into their places, so that a task which goes on from here and one that begins with a file of the same
+    /// learner sum in the same order, and agree to the last bit.
     pub fn new_task(&mut self) {
         self.optimiser.new_task();
+        self.network.sort_units();
     }
 
     /// Remembers network and integrator as good.
@@ -289,7 +293,7 @@ impl JointLearner {
     pub fn restore(&mut self) {
         self.network.copy_from(&self.saved.network);
         self.integrator = self.saved.integrator;
-        self.optimiser.new_task();
+        self.new_task();
     }
 
     /// Takes over the part of `other` that `what` names, as a new task begins with it; both must be of the same shape. The

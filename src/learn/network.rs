@@ -365,36 +365,57 @@ impl<T: Real> Network<T> {
         workspace: &mut Workspace<T>,
         previous: &mut Gradient<T>,
     ) {
-        let [above, below] = [2 * hidden, 2 * (hidden - 1)];
-        let output_above = hidden + 1 == self.layers.len();
-        let incoming = self.matrices[below..below + 2].iter().zip(&previous.live[below..below + 2]);
-        let outgoing =
-            self.matrices[above..].iter().zip(&previous.live[above..]).take(usize::from(output_above));
-        for (matrix, live) in incoming.chain(outgoing) {
-            let width = matrix.blocks * LANES;
-            for row in self.params[matrix.range()].as_flattened_mut().chunks_exact_mut(width) {
-                row.swap(to, from);
-            }
+        self.swap_places(hidden, to, from);
+        let above = 2 * hidden;
+        for at in self.columns_of(hidden) {
+            let (matrix, live) = (&self.matrices[at], &previous.live[at]);
             // What a gradient does not have at hand is zero.
             let at_hand = from / LANES < live.blocks;
-            for row in previous.values[matrix.range()].as_flattened_mut().chunks_exact_mut(width) {
+            let rows = previous.values[matrix.range()].as_flattened_mut();
+            for row in rows.chunks_exact_mut(matrix.blocks * LANES) {
                 let moved = if at_hand { row[from] } else { T::zero() };
                 row[from] = std::mem::replace(&mut row[to], moved);
             }
         }
-        if !output_above {
-            let matrix = self.matrices[above];
-            for values in [&mut self.params, &mut previous.values] {
-                let (first, second) = values[matrix.range()].split_at_mut(from * matrix.blocks);
-                first[to * matrix.blocks..][..matrix.blocks].swap_with_slice(&mut second[..matrix.blocks]);
-            }
+        if hidden + 1 < self.layers.len() {
+            swap_rows(&mut previous.values, &self.matrices[above], to, from);
             swap_bits(&mut previous.live[above].rows, to, from);
         }
         let width = blocks_for(self.sizes[hidden]) * LANES;
         let activations = workspace.activations[hidden].as_flattened_mut().chunks_exact_mut(width);
         activations.take(workspace.samples).for_each(|sample| sample.swap(to, from));
         swap_bits(&mut workspace.live[hidden], to, from);
-        self.order[hidden - 1].swap(to, from);
+    }
+
+    /// Puts every unit back into its place outside. Whoever holds a gradient must forget it.
+    pub(super) fn sort_units(&mut self) {
+        for hidden in 1..self.layers.len() {
+            for place in 0..self.sizes[hidden] {
+                while self.order[hidden - 1][place] != place {
+                    let other = self.order[hidden - 1][place];
+                    self.swap_places(hidden, place.min(other), place.max(other));
+                }
+            }
+        }
+    }
+
+    /// Which matrices have a column for each unit of a hidden layer: its weights and biases and, above the last hidden
+    /// layer, the output's weights, which are one row. Elsewhere the weights above have a row for each.
+    fn columns_of(&self, hidden: usize) -> Range<usize> {
+        2 * (hidden - 1)..2 * hidden + usize::from(hidden + 1 == self.layers.len())
+    }
+
+    /// Swaps the places of two units of a hidden layer (1 is the first); `first` is the lesser.
+    fn swap_places(&mut self, hidden: usize, first: usize, second: usize) {
+        for at in self.columns_of(hidden) {
+            let matrix = &self.matrices[at];
+            let rows = self.params[matrix.range()].as_flattened_mut();
+            rows.chunks_exact_mut(matrix.blocks * LANES).for_each(|row| row.swap(first, second));
+        }
+        if hidden + 1 < self.layers.len() {
+            swap_rows(&mut self.params, &self.matrices[2 * hidden], first, second);
+        }
+        self.order[hidden - 1].swap(first, second);
     }
 
     /// The gradient, clipped, of the batch's mean squared error `mean((output - target)²)` by all parameters, for the batch
@@ -477,6 +498,12 @@ impl<T: Real> Network<T> {
         self.params.copy_from_slice(&other.params);
         self.order.clone_from(&other.order);
     }
+}
+
+/// `first` is the lesser.
+fn swap_rows<T>(values: &mut [Lanes<T>], matrix: &Matrix, first: usize, second: usize) {
+    let (before, from) = values[matrix.range()].split_at_mut(second * matrix.blocks);
+    before[first * matrix.blocks..][..matrix.blocks].swap_with_slice(&mut from[..matrix.blocks]);
 }
 
 fn swap_bits(words: &mut [u16], a: usize, b: usize) {

@@ -261,6 +261,10 @@ fn units_change_places_and_nobody_sees_it() {
     let mut previous = Gradient::new(network.matrices(), false, 2.0);
     network.gather_live(&mut workspace, &mut previous);
     assert_eq!(network.params(), before);
+    let moved = format!("{network:?}");
+    network.sort_units();
+    assert_ne!(format!("{network:?}"), moved, "nothing had changed places");
+    assert_eq!(network.params(), before);
     let again = network.forward(&[0.3, -0.2, 0.9, 0.3, -0.2, 0.8], &mut workspace);
     for (a, b) in again.iter().zip(&outputs) {
         assert!((a - b).abs() < 1e-6, "{a} {b}");
