@@ -129,17 +129,12 @@ impl<T: Real> Memory<T> {
         memory
     }
 
-    /// The settings.
-    pub fn settings(&self) -> &MemorySettings {
-        &self.settings
-    }
-
-    /// The local learning rates `v_k`, by ascending centre.
+    /// `v_k`, the local learning rates, by ascending centre.
     pub fn rates(&self) -> &[T] {
         &self.rates.as_flattened()[..self.centres.len()]
     }
 
-    /// Takes over local rates learnt before: as many as there are models, brought into `[MIN_RATE, MAX_RATE]`.
+    /// Sets the local learning rates, as far as `rates` reaches; each is brought into `[MIN_RATE, MAX_RATE]`.
     pub fn set_rates(&mut self, rates: &[T]) {
         let models = self.centres.len();
         for (own, &given) in self.rates.as_flattened_mut()[..models].iter_mut().zip(rates) {
