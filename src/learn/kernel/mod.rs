@@ -35,12 +35,12 @@ macro_rules! dispatched {
         #[inline(never)]
         pub(in crate::learn) fn $name<T: Real>(set: InstructionSet, $($arg: $type),*) $(-> $result)? {
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,bmi1,bmi2")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,bmi1,bmi2,popcnt")]
             fn avx512<T: Real>($($arg: $type),*) $(-> $result)? {
                 $body::<T, T::Avx512, 20>($($arg),*)
             }
             #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = "avx2,fma,bmi1,bmi2")]
+            #[target_feature(enable = "avx2,fma,bmi1,bmi2,popcnt")]
             fn avx2<T: Real>($($arg: $type),*) $(-> $result)? {
                 $body::<T, T::Avx2, 5>($($arg),*)
             }
@@ -116,7 +116,8 @@ impl InstructionSet {
             let avx2 = is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
                 && is_x86_feature_detected!("bmi1")
-                && is_x86_feature_detected!("bmi2");
+                && is_x86_feature_detected!("bmi2")
+                && is_x86_feature_detected!("popcnt");
             if avx2
                 && is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512vl")
