@@ -9,6 +9,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::Usage;
+use crate::experiment::batch::Batch;
 use crate::experiment::report::Report;
 use crate::experiment::rosenbrock::Rosenbrock;
 use crate::experiment::sweep::{self, Experiment, Header, Options, Shard};
@@ -28,6 +29,12 @@ pub struct Args {
 enum Which {
     /// GD and MetaGD on a test function of two variables (section IV-B, Fig. 2).
     Rosenbrock,
+    /// Full-batch learning of what a wrong rigid-body model leaves, on two tasks in turn (section IV-D1, Fig. 4).
+    Batch {
+        /// Share of the hidden units that are dropped in training.
+        #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = dropout)]
+        dropout: f64,
+    },
 }
 
 /// How the runs are carried out.
@@ -54,6 +61,13 @@ struct SweepArgs {
     json: bool,
 }
 
+fn dropout(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=0.9).contains(&share) => Ok(share),
+        _ => Err("must be a number from 0 to 0.9".into()),
+    }
+}
+
 /// Runs `metagd experiment`.
 ///
 /// # Errors
@@ -62,6 +76,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = &args.sweep;
     match &args.which {
         Which::Rosenbrock => conduct(&Rosenbrock { quick: sweep.quick }, sweep),
+        Which::Batch { dropout } => conduct(&Batch::new(sweep.quick, *dropout), sweep),
     }
 }
 
