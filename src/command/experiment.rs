@@ -34,6 +34,9 @@ enum Which {
         /// Share of the hidden units that are dropped in training.
         #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = dropout)]
         dropout: f64,
+        /// Learning rate of MetaGD's memories.
+        #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = memory_rate)]
+        memory_rate: f64,
     },
 }
 
@@ -68,6 +71,13 @@ fn dropout(text: &str) -> Result<f64, String> {
     }
 }
 
+fn memory_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 10.0 => Ok(rate),
+        _ => Err("must be a number above 0, to 10".into()),
+    }
+}
+
 /// Runs `metagd experiment`.
 ///
 /// # Errors
@@ -76,7 +86,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = &args.sweep;
     match &args.which {
         Which::Rosenbrock => conduct(&Rosenbrock { quick: sweep.quick }, sweep),
-        Which::Batch { dropout } => conduct(&Batch::new(sweep.quick, *dropout), sweep),
+        Which::Batch { dropout, memory_rate } => {
+            conduct(&Batch::new(sweep.quick, *dropout, *memory_rate), sweep)
+        }
     }
 }
 

@@ -8,7 +8,8 @@
 use std::sync::OnceLock;
 
 use anyhow::Context;
-use nalgebra::DMatrix;
+use nalgebra::{DMatrix, Vector3};
+use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
@@ -25,8 +26,10 @@ use network::{BatchNetwork, Dropout};
 
 const JOINTS: usize = 7;
 const HIDDEN: [usize; 3] = [50, 50, 50];
-/// How wrong the rigid-body model is: masses by up to 48 %, centres of mass by up to 48 mm.
-const MISMATCH: f64 = 4.0;
+/// How wrong the rigid-body model is: what it has of the masses and inertias that the arm's data sheet names, and by how much
+/// centres of mass are off, m.
+const MASS_SHARE: [f64; 2] = [0.3, 0.9];
+const COM_OFF: f64 = 0.05;
 const TASKS: [Task; 2] = [Task::RectangleHorizontal, Task::RectangleVertical];
 /// Rounds that are learned from; one more is kept to see what was learned.
 const ROUNDS: usize = 2;
@@ -67,7 +70,7 @@ impl Learner {
         matches!(self, Learner::MetaGd | Learner::MemAdam)
     }
 
-    fn optimiser(self, network: &Network<f32>, rate: f64) -> MetaGd<f32> {
+    fn optimiser(self, network: &Network<f32>, rate: f64, memory_rate: f64) -> MetaGd<f32> {
         const CLIP: f64 = 2.0;
         let memory = |optimizer, memory_rate| {
             let settings = MemorySettings {
@@ -84,7 +87,7 @@ impl Learner {
         };
         let memory = match self {
             Learner::Gd | Learner::Adam => None,
-            Learner::MetaGd => Some(memory(MemoryOptimizer::Gd, 1e-2)),
+            Learner::MetaGd => Some(memory(MemoryOptimizer::Gd, memory_rate)),
             Learner::MemAdam => Some(memory(MemoryOptimizer::Adam, 1e-3)),
         };
         let base = if self == Learner::Adam { Base::Adam } else { Base::Gd };
@@ -97,6 +100,7 @@ impl Learner {
 pub struct Batch {
     quick: bool,
     dropout: f64,
+    memory_rate: f64,
     /// By seed, made when first asked for.
     arms: Vec<OnceLock<Result<[Data; 2], String>>>,
 }
@@ -124,6 +128,7 @@ pub struct Run {
     rate: f64,
     joint: usize,
     dropout: f64,
+    memory_rate: f64,
 }
 
 /// What happened on both tasks.
@@ -149,10 +154,10 @@ struct Descent {
 }
 
 impl Batch {
-    /// The experiment with so many units dropped (0 to 0.9).
-    pub fn new(quick: bool, dropout: f64) -> Batch {
+    /// The experiment with this share of units dropped (0 to 0.9), and MetaGD's memories learning at `memory_rate`.
+    pub fn new(quick: bool, dropout: f64, memory_rate: f64) -> Batch {
         let seeds = if quick { 1 } else { 5 };
-        Batch { quick, dropout, arms: (0..seeds).map(|_| OnceLock::new()).collect() }
+        Batch { quick, dropout, memory_rate, arms: (0..seeds).map(|_| OnceLock::new()).collect() }
     }
 
     fn iterations(&self) -> usize {
@@ -192,11 +197,28 @@ fn new_network(run: &Run, task: usize) -> Network<f32> {
     Network::new(3 * JOINTS, &HIDDEN, run.seed, (2 * run.joint + task) as u64)
 }
 
-/// Simulates both tasks of the arm with this seed.
+/// The rigid-body model with this seed: `arm`, strongly perturbed.
+fn perturbed(arm: &Arm, seed: u64) -> Arm {
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    random.set_stream(u64::MAX);
+    let mut model = arm.clone();
+    model.map_links(|_, link| {
+        let share = random.random_range(MASS_SHARE[0]..MASS_SHARE[1]);
+        let mut off = || random.random_range(-COM_OFF..COM_OFF);
+        link.mass *= share;
+        link.inertia *= share;
+        link.com += Vector3::new(off(), off(), off());
+    });
+    model
+}
+
+/// Simulates both tasks of the arm with this seed. Its controller knows the arm as its data sheet has it; the model that is
+/// learned on top of is worse.
 fn simulate(seed: u64, rounds: usize) -> anyhow::Result<[Data; 2]> {
     let mounting = Mounting::Floor;
     let nominal = Arm::from_urdf_str(LWR_URDF, &[], mounting.gravity())?;
-    let options = SimOptions { seed, mounting, mismatch: MISMATCH, ..SimOptions::default() };
+    let model = perturbed(&nominal, seed);
+    let options = SimOptions { seed, mounting, ..SimOptions::default() };
     let task = |task: Task| -> anyhow::Result<Data> {
         let script = Script::repeat(task, Payload::None, Mode::RigidBody, rounds + 1, seed);
         let mut session = Session::new(&nominal, &options, &script)?;
@@ -215,9 +237,9 @@ fn simulate(seed: u64, rounds: usize) -> anyhow::Result<[Data; 2]> {
             for values in [&motion.q, &motion.qd, &motion.qdd] {
                 inputs.extend(values[..JOINTS].iter().map(|value| *value as f32));
             }
-            let model = nominal.inverse_dynamics(motion);
+            let torque = model.inverse_dynamics(motion);
             for (joint, residual) in residuals.iter_mut().enumerate() {
-                residual.push((observation.effort[joint] - model[joint]) as f32);
+                residual.push((observation.effort[joint] - torque[joint]) as f32);
             }
             if tick.trial < rounds {
                 unseen_from = residuals[0].len();
@@ -237,7 +259,7 @@ impl Experiment for Batch {
     }
 
     fn options(&self) -> Vec<String> {
-        vec![format!("--dropout {}", self.dropout)]
+        vec![format!("--dropout {} --memory-rate {}", self.dropout, self.memory_rate)]
     }
 
     fn runs(&self) -> Vec<Run> {
@@ -245,7 +267,8 @@ impl Experiment for Batch {
         for seed in 1..=self.arms.len() as u64 {
             for &rate in self.rates() {
                 for learner in Learner::ALL {
-                    let run = |joint| Run { seed, learner, rate, joint, dropout: self.dropout };
+                    let Batch { dropout, memory_rate, .. } = *self;
+                    let run = |joint| Run { seed, learner, rate, joint, dropout, memory_rate };
                     runs.extend((0..JOINTS).map(run));
                 }
             }
@@ -258,7 +281,7 @@ impl Experiment for Batch {
         let rounds = if self.quick { 1 } else { ROUNDS };
         let made = arm.get_or_init(|| simulate(run.seed, rounds).map_err(|error| format!("{error:#}")));
         let [first, second] = made.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?;
-        let mut optimiser = run.learner.optimiser(&new_network(run, 0), run.rate);
+        let mut optimiser = run.learner.optimiser(&new_network(run, 0), run.rate, run.memory_rate);
         let mut new = optimiser.clone();
         let fresh = [self.descend(run, 0, first, &mut optimiser), self.descend(run, 1, second, &mut new)];
         let carried = run.learner.has_memory().then(|| {
@@ -282,16 +305,18 @@ impl Experiment for Batch {
                 format!(
                     "networks of {HIDDEN:?} rectified units (the paper's sizes, dropout and rates are not legible in our \
                      copy), {:.0} % of hidden units dropped in training and none for the losses shown; inputs [q, qd, \
-                     qdd] and torques [Nm] as they are; K = 20, clip 2, memory rate 1e-2 (MemAdam 1e-3)",
-                    100.0 * self.dropout
+                     qdd] and torques [Nm] as they are; K = 20, clip 2, memory rate {} (MemAdam 1e-3)",
+                    100.0 * self.dropout,
+                    self.memory_rate
                 ),
                 format!(
-                    "{} rounds of each rectangle in a batch, a sample every {EVERY} ms, one more round unseen; masses \
-                     off by up to {:.0} %, centres of mass by up to {:.0} mm, friction and ripple that the model does \
-                     not know",
-                    if self.quick { 1 } else { ROUNDS },
-                    12.0 * MISMATCH,
-                    12.0 * MISMATCH
+                    "{} of each rectangle in a batch, a sample every {EVERY} ms, one more round unseen; the model has {:.0} to \
+                     {:.0} % of each link's mass and inertia, its centres of mass are off by up to {:.0} mm, and it knows \
+                     neither friction nor ripple",
+                    if self.quick { "one round".to_string() } else { format!("{ROUNDS} rounds") },
+                    100.0 * MASS_SHARE[0],
+                    100.0 * MASS_SHARE[1],
+                    1e3 * COM_OFF
                 ),
                 "on the second task every network is new; `carried` begins it with the memories of the first"
                     .into(),
@@ -350,15 +375,15 @@ impl Results<'_> {
         wanted.filter_map(move |(run, outcome)| Some((run, case.of(outcome)?)))
     }
 
-    /// By seed the mean over joints of what `figure` says of each.
-    fn by_seed(&self, case: Case, rate: f64, figure: impl Fn(&Descent) -> f64) -> Vec<f64> {
+    /// By seed the geometric mean over joints of what `share` says of each.
+    fn by_seed(&self, case: Case, rate: f64, share: impl Fn(&Descent) -> f64) -> Vec<f64> {
         let mut sums = vec![(0.0, 0.0); self.batch.arms.len()];
         for (run, descent) in self.descents(case, rate) {
             let sum = &mut sums[run.seed as usize - 1];
-            sum.0 += figure(descent);
+            sum.0 += share(descent).ln();
             sum.1 += 1.0;
         }
-        sums.into_iter().map(|(sum, count)| sum / count).collect()
+        sums.into_iter().map(|(sum, count)| (sum / count).exp()).collect()
     }
 
     /// What of the model's squared error is left after so many iterations, by seed.
@@ -376,7 +401,7 @@ impl Results<'_> {
         let head = ["learner", "task"].map(String::from).into_iter();
         let head = head.chain(shown.iter().map(|n| format!("after {n}"))).chain(["unseen round".into()]);
         let title = format!(
-            "what is left of the model's squared error after so many iterations, base rate {rate}: mean over joints, and the \
+            "what is left of the model's squared error after so many iterations, base rate {rate}: geometric mean over joints, and the \
              deviation over {} arms",
             self.batch.arms.len()
         );
@@ -439,7 +464,7 @@ impl Results<'_> {
         Figure {
             name: format!("batch-rate-{rate}"),
             caption: format!(
-                "squared error over the batch, divided by the rigid-body model's, mean over joints; bands from the least \
+                "squared error over the batch, divided by the rigid-body model's, geometric mean over joints; bands from the least \
                  to the greatest of {} arms; base rate {rate}",
                 self.batch.arms.len()
             ),
@@ -533,10 +558,11 @@ mod tests {
 
     #[test]
     fn a_run_is_the_same_every_time_and_learns() {
-        let batch = Batch::new(true, 0.1);
-        let run = Run { seed: 1, learner: Learner::MetaGd, rate: 1e-2, joint: 1, dropout: 0.1 };
+        let batch = Batch::new(true, 0.1, 1e-2);
+        let run =
+            Run { seed: 1, learner: Learner::MetaGd, rate: 1e-2, joint: 1, dropout: 0.1, memory_rate: 1e-2 };
         let outcome = batch.run(&run).unwrap();
-        let again = Batch::new(true, 0.1).run(&run).unwrap();
+        let again = Batch::new(true, 0.1, 1e-2).run(&run).unwrap();
         assert_eq!(serde_json::to_string(&outcome).unwrap(), serde_json::to_string(&again).unwrap());
         let [first, second] = &outcome.fresh;
         assert!(first.losses[10] < 0.5 * first.losses[0], "{:?}", first.losses);
