@@ -5,10 +5,15 @@
 
 pub mod baseline;
 pub mod comparison;
+pub mod dataset;
 pub mod feed;
+pub mod passes;
 pub mod prequential;
 pub mod product;
+pub mod recordings;
 pub mod score;
 
-pub use prequential::{Learner, evaluate};
+pub use dataset::Dataset;
+pub use passes::{Entrant, Passes};
+pub use prequential::{Learner, evaluate, evaluate_frozen};
 pub use score::{JointScore, Scores};
