@@ -11,7 +11,10 @@ pub mod passes;
 pub mod prequential;
 pub mod product;
 pub mod recordings;
+pub mod report;
+pub mod rosenbrock;
 pub mod score;
+pub mod sweep;
 
 pub use dataset::Dataset;
 pub use passes::{Entrant, Passes};
