@@ -65,7 +65,11 @@ impl Dataset {
                 }
                 if feed.begins_phase(input, &row) {
                     phases.push(vec![]);
-                    labels.push(if row.run == 0 { stem.into() } else { format!("{stem} run {}", row.run) });
+                    labels.push(match (row.run, recordings.len()) {
+                        (0, _) => stem.to_string(),
+                        (run, 1) => format!("run {run}"),
+                        (run, _) => format!("{stem} run {run}"),
+                    });
                 }
                 if let Some(sample) = feed.sample(&row, row.stamp_ns) {
                     phases.last_mut().expect("every row lies in a phase").push(sample);
@@ -141,7 +145,11 @@ impl Recorded {
             Recorded::PickAndPlace => ("pick-and-place", "", 0),
         };
         let config = Config { robot_description: urdf.into(), ..Config::default() };
-        let opened = Recordings::open(&files, &config, None, false)?;
+        let mut opened = Recordings::open(&files, &config, None, false)?;
+        if urdf.is_empty() {
+            opened.notes =
+                vec!["nobody says which arm it is, and the LWR's rigid body does not fit it".into()];
+        }
         Dataset::from_recordings(name, opened, &config, skip).map(Ok)
     }
 }
