@@ -114,3 +114,69 @@ fn batch() {
     assert!(fresh[2] == carried[2] && fresh[3] != carried[3], "{fresh} {carried}");
     assert_eq!(report["claims"].as_array().unwrap().len(), 4);
 }
+
+/// The titles of a report's tables.
+fn titles(report: &Value) -> Vec<&str> {
+    report["tables"].as_array().unwrap().iter().map(|table| table["title"].as_str().unwrap()).collect()
+}
+
+/// The cells of the row called `name` in table number `table`.
+fn row<'a>(report: &'a Value, table: usize, name: &str) -> &'a [Value] {
+    let rows = report["tables"][table]["rows"].as_array().unwrap();
+    let row = rows.iter().find(|row| row[0] == name).unwrap_or_else(|| panic!("no row {name}: {rows:?}"));
+    &row.as_array().unwrap()[1..]
+}
+
+#[test]
+fn online() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = experiment("online", dir.path(), &[]);
+    let report = report(dir.path());
+    assert!(titles(&report)[0].starts_with("Table I"), "{:?}", titles(&report));
+    let paper: Vec<f64> =
+        row(&report, 0, "metagd, paper").iter().map(|cell| cell.as_f64().unwrap()).collect();
+    assert_eq!(paper, [125.0, 124.0, 106.0, 6.7, 0.39]);
+    let ours = row(&report, 0, "metagd, here");
+    assert!(ours.len() == 5 && ours.iter().all(|cell| cell["mean"].as_f64().unwrap() > 0.0), "{ours:?}");
+    assert!(text.contains("CPU time of a learning step"), "{text}");
+    assert!(titles(&report).iter().all(|title| !title.contains("CPU time")), "a file holds what repeats");
+    let claims = report["claims"].as_array().unwrap();
+    assert_eq!(claims[0]["holds"], "yes", "MetaGD below GD: {claims:?}");
+    assert_eq!(claims[6]["holds"], "no", "MetaGD not below persistence: {claims:?}");
+}
+
+#[test]
+fn real_takes_the_recordings_named_and_tells_which_are_not_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let place = |name: &str| dir.path().join(name);
+    let files = [("one.csv", 2.0), ("two.csv", 5.0)].map(|(name, torque)| {
+        let mut text = String::from("t,q1,qd1,tau1\n");
+        for k in 0..400 {
+            let t = 0.005 * f64::from(k);
+            text += &format!("{t},{},{},{torque}\n", (3.0 * t).sin(), 3.0 * (3.0 * t).cos());
+        }
+        std::fs::write(place(name), text).unwrap();
+        place(name).to_str().unwrap().to_string()
+    });
+    let none = place("none");
+    let data = ["--data", none.to_str().unwrap()];
+    let [first, second] = files.each_ref().map(String::as_str);
+    let out = place("out");
+    let text = experiment("real", &out, &[&data[..], &[first, second]].concat());
+    assert!(text.contains("skipped: no recording at"), "{text}");
+    let report = report(&out);
+    assert!(titles(&report).iter().all(|title| title.starts_with("given: ")), "{:?}", titles(&report));
+    // Of 800 samples ten are wrong by 2 Nm, from nothing, and ten by 3 Nm, when the second recording begins; in the second pass
+    // ten more by 3 Nm, when the first one comes again.
+    let cells = row(&report, 0, "persistence");
+    let expected = [(130.0_f64 / 800.0).sqrt(), (180.0_f64 / 800.0).sqrt(), 3.0];
+    for (cell, expected) in cells.iter().zip(expected) {
+        assert!((cell.as_f64().unwrap() - expected).abs() < 1e-9, "{cells:?}");
+    }
+    let metagd = row(&report, 0, "metagd, robot")[0].as_f64().unwrap();
+    assert!(metagd > 0.0 && metagd < 1.0, "{metagd}");
+    assert!(!text.contains("\nrls "), "nobody gave a URDF: {text}");
+
+    let text = experiment("real", &place("nothing"), &data);
+    assert!(text.contains("kuka_lwr4plus_meas1.csv.gz") && text.contains("METAGD_DATA"), "{text}");
+}

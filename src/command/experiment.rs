@@ -9,7 +9,11 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::Usage;
+use crate::config::Config;
 use crate::experiment::batch::Batch;
+use crate::experiment::dataset::Recorded;
+use crate::experiment::online::Online;
+use crate::experiment::real::{Given, Real};
 use crate::experiment::report::Report;
 use crate::experiment::rosenbrock::Rosenbrock;
 use crate::experiment::sweep::{self, Experiment, Header, Options, Shard};
@@ -27,6 +31,10 @@ pub struct Args {
 /// The experiments.
 #[derive(clap::Subcommand, Debug)]
 enum Which {
+    /// Torques learnt online while a simulated arm lifts objects (section IV-D2, Fig. 5, Table I).
+    Online(OnlineArgs),
+    /// The same learners in one pass over recordings of real arms, beside every baseline.
+    Real(RealArgs),
     /// GD and MetaGD on a test function of two variables (section IV-B, Fig. 2).
     Rosenbrock,
     /// Full-batch learning of what a wrong rigid-body model leaves, on two tasks in turn (section IV-D1, Fig. 4).
@@ -38,6 +46,50 @@ enum Which {
         #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = memory_rate)]
         memory_rate: f64,
     },
+}
+
+/// The simulated arm that lifts.
+#[derive(clap::Args, Debug)]
+struct OnlineArgs {
+    /// How often each object is lifted [default: 10; with --quick 2].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=1000))]
+    trials: Option<u16>,
+    /// Seed of the arm's true parameters, its noise and the trials.
+    #[arg(long, value_name = "SEED", default_value_t = 1)]
+    seed: u64,
+}
+
+/// Where the recordings are.
+#[derive(clap::Args, Debug)]
+struct RealArgs {
+    /// Further recordings, taken as one sequence: rosbag2 folders, .mcap, .db3, .csv, .csv.gz
+    /// (columns [run,]t,q1..,qd1..,[qdd1..,]tau1..).
+    #[arg(value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Folder of the known recordings (kuka_lwr4plus, kuka_pickplace) [default: METAGD_DATA, else ../shared/data].
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// URDF of the further recordings' arm; without it, it is learnt without a rigid body.
+    #[arg(long, value_name = "FILE", requires = "files")]
+    urdf: Option<PathBuf>,
+    /// The further recordings' joints by name, from the base outwards.
+    #[arg(long, value_name = "A,B,C", value_delimiter = ',', requires = "files")]
+    joints: Vec<String>,
+    /// Topic of sensor_msgs/JointState in the further bags, where it is not clear.
+    #[arg(long, value_name = "TOPIC", requires = "files")]
+    topic: Option<String>,
+    /// Rows to leave out at the beginning of every further recording.
+    #[arg(long, value_name = "ROWS", default_value_t = 0)]
+    skip: usize,
+}
+
+impl RealArgs {
+    fn experiment(&self, quick: bool) -> anyhow::Result<Real> {
+        let urdf = self.urdf.as_ref().map(|urdf| urdf.to_string_lossy().into_owned()).unwrap_or_default();
+        let config = Config { urdf, joints: self.joints.clone(), ..Config::default() };
+        let given = Given { paths: self.files.clone(), skip: self.skip, topic: self.topic.clone() };
+        Real::new(&Recorded::folder(self.data.as_deref()), given, &config, quick)
+    }
 }
 
 /// How the runs are carried out.
@@ -85,6 +137,11 @@ fn memory_rate(text: &str) -> Result<f64, String> {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = &args.sweep;
     match &args.which {
+        Which::Online(args) => {
+            let trials = args.trials.unwrap_or(if sweep.quick { 2 } else { 10 });
+            conduct(&Online::new(usize::from(trials), args.seed, sweep.quick), sweep)
+        }
+        Which::Real(args) => conduct(&args.experiment(sweep.quick)?, sweep),
         Which::Rosenbrock => conduct(&Rosenbrock { quick: sweep.quick }, sweep),
         Which::Batch { dropout, memory_rate } => {
             conduct(&Batch::new(sweep.quick, *dropout, *memory_rate), sweep)

@@ -6,13 +6,20 @@
 pub mod baseline;
 pub mod batch;
 pub mod comparison;
+pub mod dataset;
 pub mod feed;
+pub mod online;
+pub mod passes;
 pub mod prequential;
 pub mod product;
+pub mod real;
+pub mod recordings;
 pub mod report;
 pub mod rosenbrock;
 pub mod score;
 pub mod sweep;
 
-pub use prequential::{Learner, evaluate};
+pub use dataset::Dataset;
+pub use passes::{Entrant, Passes};
+pub use prequential::{Learner, evaluate, evaluate_frozen};
 pub use score::{JointScore, Scores};

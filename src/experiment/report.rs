@@ -10,6 +10,7 @@ pub struct Report {
     /// What a reader of the figures should know: settings, what the paper leaves open, what was left out.
     pub notes: Vec<String>,
     /// In the order in which they are printed.
+    #[serde(serialize_with = "repeatable")]
     pub tables: Vec<Table>,
     /// Each becomes a file of its own.
     pub figures: Vec<Figure>,
@@ -26,13 +27,21 @@ pub struct Table {
     pub head: Vec<String>,
     /// One cell for each column.
     pub rows: Vec<Vec<Cell>>,
+    /// Whether it holds times that were measured for the report: printed, and in no file, for they differ every time.
+    #[serde(skip)]
+    pub measured: bool,
+}
+
+/// Only the tables that are the same every time.
+fn repeatable<S: Serializer>(tables: &[Table], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(tables.iter().filter(|table| !table.measured))
 }
 
 impl Table {
     /// A table without rows.
     pub fn new<H: ToString>(title: impl Into<String>, head: impl IntoIterator<Item = H>) -> Table {
         let head = head.into_iter().map(|name| name.to_string()).collect();
-        Table { title: title.into(), head, rows: Vec::new() }
+        Table { title: title.into(), head, ..Table::default() }
     }
 
     /// Adds a row.
@@ -304,6 +313,15 @@ mod tests {
         assert_eq!(curve.points, [[0.0, 2.0], [1.0, 4.0]]);
         assert_eq!(curve.band, [[1.0, 3.0], [2.0, 6.0]]);
         assert_eq!(Curve::mean_of("a", 0, &[0.0], &[&[1.0]]).band, Vec::<[f64; 2]>::new());
+    }
+
+    #[test]
+    fn measured_times_are_in_no_file() {
+        let table = |title: &str, measured| Table { measured, ..Table::new(title, ["a"]) };
+        let report =
+            Report { tables: vec![table("kept", false), table("left out", true)], ..Report::default() };
+        let text = serde_json::to_string(&report).unwrap();
+        assert!(text.contains("kept") && !text.contains("left out"), "{text}");
     }
 
     #[test]
