@@ -6,6 +6,8 @@
 pub mod baseline;
 pub mod comparison;
 pub mod feed;
+#[cfg(feature = "experiments")]
+pub mod mnist;
 pub mod prequential;
 pub mod product;
 pub mod score;
