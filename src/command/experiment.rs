@@ -9,6 +9,8 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::Usage;
+#[cfg(feature = "experiments")]
+use crate::experiment::mnist::{self, Mnist};
 use crate::experiment::report::Report;
 use crate::experiment::rosenbrock::Rosenbrock;
 use crate::experiment::sweep::{self, Experiment, Header, Options, Shard};
@@ -28,6 +30,22 @@ pub struct Args {
 enum Which {
     /// GD and MetaGD on a test function of two variables (section IV-B, Fig. 2).
     Rosenbrock,
+    /// A convolutional network on three tasks of handwritten digits (section IV-C, Fig. 3).
+    #[cfg(feature = "experiments")]
+    Mnist(mnist::Options),
+    /// A convolutional network on three tasks of handwritten digits (section IV-C, Fig. 3). Not in this build: it needs the
+    /// feature `experiments`.
+    #[cfg(not(feature = "experiments"))]
+    Mnist(Absent),
+}
+
+/// Any options of an experiment that was left out.
+#[cfg(not(feature = "experiments"))]
+#[derive(clap::Args, Debug)]
+struct Absent {
+    #[allow(dead_code)] // whatever they are
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    options: Vec<String>,
 }
 
 /// How the runs are carried out.
@@ -62,6 +80,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = &args.sweep;
     match &args.which {
         Which::Rosenbrock => conduct(&Rosenbrock { quick: sweep.quick }, sweep),
+        #[cfg(feature = "experiments")]
+        Which::Mnist(options) => conduct(&Mnist::new(options.clone(), sweep.quick)?, sweep),
+        #[cfg(not(feature = "experiments"))]
+        Which::Mnist(_) => Err(Usage(
+            "this build has no `metagd experiment mnist`: it needs the feature `experiments` \
+             (cargo build --release --features experiments)"
+                .into(),
+        )
+        .into()),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::learn::{Base, MetaGd};
 const UNITS: usize = 20;
 /// Input, forget, candidate and output gate.
 const GATES: usize = 4 * UNITS;
+const CANDIDATE: usize = 2;
 /// What a gradient becomes: its magnitude's logarithm and its sign.
 const FEATURES: usize = 2;
 /// `p` of the preprocessing: magnitudes from e^-p on are told by their logarithm.
@@ -173,10 +174,12 @@ impl CustomOp2 for Cells {
         let rows = gates.as_chunks::<GATES>().0.iter().zip(before.as_chunks::<{ 2 * UNITS }>().0);
         for ((gates, before), after) in rows.zip(after.as_chunks_mut::<{ 2 * UNITS }>().0) {
             let (outputs, cells) = after.split_at_mut(UNITS);
+            let [input, forget, candidate, output] = opened(gates);
             for unit in 0..UNITS {
-                let [input, forget, candidate, output] = opened(gates, unit);
-                cells[unit] = forget * before[UNITS + unit] + input * candidate;
-                outputs[unit] = output * tanh(cells[unit]);
+                cells[unit] = forget[unit] * before[UNITS + unit] + input[unit] * candidate[unit];
+            }
+            for unit in 0..UNITS {
+                outputs[unit] = output[unit] * tanh(cells[unit]);
             }
         }
         Ok((CpuStorage::F32(after), before_layout.shape().clone()))
@@ -196,8 +199,10 @@ impl CustomOp2 for Cells {
         let rows = own.zip(before_slope.as_chunks_mut::<{ 2 * UNITS }>().0);
         let given = after.as_chunks::<{ 2 * UNITS }>().0.iter().zip(slope.as_chunks::<{ 2 * UNITS }>().0);
         for ((gates, before), (after, slope)) in rows.zip(given) {
+            let [inputs, forgets, candidates, outputs] = opened(gates);
             for unit in 0..UNITS {
-                let [input, forget, candidate, output] = opened(gates, unit);
+                let (input, forget) = (inputs[unit], forgets[unit]);
+                let (candidate, output) = (candidates[unit], outputs[unit]);
                 let shown = tanh(after[UNITS + unit]);
                 let cell = slope[UNITS + unit] + slope[unit] * output * (1.0 - shown * shown);
                 gates[unit] = cell * candidate * input * (1.0 - input);
@@ -222,21 +227,27 @@ fn contiguous<'s>(storage: &'s CpuStorage, layout: &Layout) -> candle_core::Resu
     }
 }
 
-/// Input, forget, candidate and output gate of a unit.
-fn opened(gates: &[f32; GATES], unit: usize) -> [f32; 4] {
-    [
-        sigmoid(gates[unit]),
-        sigmoid(gates[UNITS + unit]),
-        tanh(gates[2 * UNITS + unit]),
-        sigmoid(gates[3 * UNITS + unit]),
-    ]
+/// How far the gates are open, all of a coordinate's: input, forget, candidate, output.
+fn opened(gates: &[f32; GATES]) -> [[f32; UNITS]; 4] {
+    let mut opened = [[0f32; UNITS]; 4];
+    let (units, _) = gates.as_chunks::<UNITS>();
+    for ((opened, gates), gate) in opened.iter_mut().zip(units).zip(0..) {
+        if gate == CANDIDATE {
+            opened.iter_mut().zip(gates).for_each(|(opened, &gate)| *opened = tanh(gate));
+        } else {
+            opened.iter_mut().zip(gates).for_each(|(opened, &gate)| *opened = sigmoid(gate));
+        }
+    }
+    opened
 }
 
+#[inline(always)]
 fn tanh(x: f32) -> f32 {
     2.0 * sigmoid(2.0 * x) - 1.0
 }
 
 /// 1 / (1 + e^-x) to some 1e-7, without a branch or a call, so that it vectorises.
+#[inline(always)]
 fn sigmoid(x: f32) -> f32 {
     // 2^t with t = whole + part, part in [-1/2, 1/2]: adding 1.5 · 2^23 rounds to a whole number, which then stands in the
     // sum's lowest bits.

@@ -403,7 +403,7 @@ pub(super) mod tests {
             // Along the gradient within the group, where the slope is its length.
             let group = start..start + size;
             let length = gradient[group.clone()].iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
-            let mut moved = |by: f64| {
+            let moved = |by: f64| {
                 let mut params = params.clone();
                 for i in group.clone() {
                     params[i] += (by * f64::from(gradient[i]) / length) as f32;
