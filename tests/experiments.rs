@@ -180,3 +180,60 @@ fn real_takes_the_recordings_named_and_tells_which_are_not_there() {
     let text = experiment("real", &place("nothing"), &data);
     assert!(text.contains("kuka_lwr4plus_meas1.csv.gz") && text.contains("METAGD_DATA"), "{text}");
 }
+
+/// MNIST's four files, of `count` images each: a blob for every digit in a place of its own, a little off it each time.
+#[cfg(feature = "experiments")]
+fn blobs(dir: &Path, count: u32) {
+    use std::io::Write;
+    const SIDE: u32 = 12;
+    for name in ["train", "t10k"] {
+        let header = |words: &[u32]| words.iter().flat_map(|word| word.to_be_bytes()).collect::<Vec<u8>>();
+        let mut images = header(&[0x0803, count, SIDE, SIDE]);
+        let mut labels = header(&[0x0801, count]);
+        for index in 0..count {
+            let (digit, off) = (index % 6, index * 7 % 5 % 3);
+            let (top, left) = (digit / 3 * 5 + off, digit % 3 * 3 + (index / 6) % 3);
+            let inside = |row, column| (top..top + 4).contains(&row) && (left..left + 3).contains(&column);
+            let pixels = (0..SIDE * SIDE).map(|at| if inside(at / SIDE, at % SIDE) { 255 } else { 0 });
+            images.extend(pixels);
+            labels.push(digit as u8);
+        }
+        for (kind, bytes) in [("images-idx3", images), ("labels-idx1", labels)] {
+            let file = std::fs::File::create(dir.join(format!("{name}-{kind}-ubyte.gz"))).unwrap();
+            let mut packed = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+            packed.write_all(&bytes).unwrap();
+            packed.finish().unwrap();
+        }
+    }
+}
+
+#[cfg(feature = "experiments")]
+#[test]
+fn mnist() {
+    let dir = tempfile::tempdir().unwrap();
+    let (data, out) = (dir.path().join("data"), dir.path().join("out"));
+    std::fs::create_dir(&data).unwrap();
+    blobs(&data, 120);
+    let data = data.to_str().unwrap();
+    let text = experiment("mnist", &out, &["--data", data, "--jobs", "2"]);
+    for name in ["MetaGDMemAdam, carried", "Adam with memory, carried", "L2LBGDBGD"] {
+        assert!(text.contains(&format!("\n{name} ")), "{text}");
+    }
+    assert_eq!(report(&out)["figures"].as_array().unwrap().len(), 3);
+    assert!(std::fs::read_to_string(out.join("mnist-curves.svg")).unwrap().contains("training loss"));
+    // What is learnt does not depend on how many runs are side by side.
+    let alone = dir.path().join("alone");
+    experiment("mnist", &alone, &["--data", data, "--jobs", "1"]);
+    assert_eq!(report(&alone), report(&out));
+    let output = metagd(&["experiment", "mnist", "--data", out.to_str().unwrap()]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && errors.contains("train-images-idx3-ubyte"), "{errors}");
+}
+
+#[cfg(not(feature = "experiments"))]
+#[test]
+fn mnist_says_which_feature_it_needs() {
+    let output = metagd(&["experiment", "mnist", "--data", "somewhere", "--quick"]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(2) && errors.contains("feature `experiments`"), "{errors}");
+}

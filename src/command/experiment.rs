@@ -12,6 +12,8 @@ use super::Usage;
 use crate::config::Config;
 use crate::experiment::batch::Batch;
 use crate::experiment::dataset::Recorded;
+#[cfg(feature = "experiments")]
+use crate::experiment::mnist::{self, Mnist};
 use crate::experiment::online::Online;
 use crate::experiment::real::{Given, Real};
 use crate::experiment::report::Report;
@@ -46,6 +48,13 @@ enum Which {
         #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = memory_rate)]
         memory_rate: f64,
     },
+    /// A convolutional network on three tasks of handwritten digits (section IV-C, Fig. 3).
+    #[cfg(feature = "experiments")]
+    Mnist(mnist::Options),
+    /// A convolutional network on three tasks of handwritten digits (section IV-C, Fig. 3). Not in this build: it needs the
+    /// feature `experiments`.
+    #[cfg(not(feature = "experiments"))]
+    Mnist(Absent),
 }
 
 /// The simulated arm that lifts.
@@ -90,6 +99,15 @@ impl RealArgs {
         let given = Given { paths: self.files.clone(), skip: self.skip, topic: self.topic.clone() };
         Real::new(&Recorded::folder(self.data.as_deref()), given, &config, quick)
     }
+}
+
+/// Any options of an experiment that was left out.
+#[cfg(not(feature = "experiments"))]
+#[derive(clap::Args, Debug)]
+struct Absent {
+    #[allow(dead_code)] // whatever they are
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    options: Vec<String>,
 }
 
 /// How the runs are carried out.
@@ -146,6 +164,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Which::Batch { dropout, memory_rate } => {
             conduct(&Batch::new(sweep.quick, *dropout, *memory_rate), sweep)
         }
+        #[cfg(feature = "experiments")]
+        Which::Mnist(options) => conduct(&Mnist::new(options.clone(), sweep.quick)?, sweep),
+        #[cfg(not(feature = "experiments"))]
+        Which::Mnist(_) => Err(Usage(
+            "this build has no `metagd experiment mnist`: it needs the feature `experiments` \
+             (cargo build --release --features experiments)"
+                .into(),
+        )
+        .into()),
     }
 }
 

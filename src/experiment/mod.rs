@@ -8,6 +8,8 @@ pub mod batch;
 pub mod comparison;
 pub mod dataset;
 pub mod feed;
+#[cfg(feature = "experiments")]
+pub mod mnist;
 pub mod online;
 pub mod passes;
 pub mod prequential;
