@@ -28,7 +28,7 @@ use crate::experiment::comparison::{Comparison, Contender, Contestant, Sink};
 use crate::experiment::feed::Feed;
 use crate::experiment::product::Product;
 use crate::experiment::{JointScore, Scores, baseline};
-use crate::learn::checkpoint::{self, Reload};
+use crate::learn::Reload;
 use crate::realtime::thread::thread_cpu_ns;
 use crate::realtime::{DropReason, InverseDynamics, Limits, Summary};
 use crate::report;
@@ -296,7 +296,7 @@ fn model(config: &Config, setup: &Setup, load: bool) -> anyhow::Result<(InverseD
             "none" => Reload::None,
             _ => Reload::All,
         };
-        checkpoint::load(Path::new(&config.load), model.learner_mut(), config, &setup.joints, reload)?;
+        model.learnt_mut().load(Path::new(&config.load), config, &setup.joints, reload)?;
     }
     let limits = model.limits(config)?;
     Ok((model, limits))
@@ -485,7 +485,7 @@ fn pass(
 /// Saves the configured learner, if the configuration says where.
 fn save(config: &Config, setup: &Setup, model: &InverseDynamics) -> anyhow::Result<()> {
     if !config.save.is_empty() {
-        checkpoint::save(Path::new(&config.save), model.learner(), config, &setup.joints)?;
+        model.learnt().save(Path::new(&config.save), config, &setup.joints)?;
         tracing::info!("saved {}", config.save);
     }
     Ok(())
