@@ -9,6 +9,8 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::Usage;
+use crate::experiment::beyond::Beyond;
+use crate::experiment::dataset::Recorded;
 use crate::experiment::report::Report;
 use crate::experiment::rosenbrock::Rosenbrock;
 use crate::experiment::sweep::{self, Experiment, Header, Options, Shard};
@@ -28,6 +30,12 @@ pub struct Args {
 enum Which {
     /// GD and MetaGD on a test function of two variables (section IV-B, Fig. 2).
     Rosenbrock,
+    /// Beyond the paper: the mix of experts against every baseline, online and frozen, and in closed loop.
+    Beyond {
+        /// Folder of recordings. Default: what METAGD_DATA names, else ../shared/data.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
 }
 
 /// How the runs are carried out.
@@ -62,6 +70,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = &args.sweep;
     match &args.which {
         Which::Rosenbrock => conduct(&Rosenbrock { quick: sweep.quick }, sweep),
+        Which::Beyond { data } => {
+            conduct(&Beyond { quick: sweep.quick, data: Recorded::folder(data.as_deref()) }, sweep)
+        }
     }
 }
 
