@@ -28,7 +28,7 @@ const SCALES: [f64; PARAMETERS_PER_LINK] = [0.3, 0.06, 0.06, 0.06, 0.015, 0.015,
 const PAYLOAD: [f64; PARAMETERS_PER_LINK] = [2.0, 0.4, 0.4, 0.4, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05];
 
 /// An error beyond this is no measurement, Nm; one such number would spoil the parameters for good.
-const PLAUSIBLE_ERROR: f64 = 1e6;
+pub(super) const PLAUSIBLE_ERROR: f64 = 1e6;
 
 /// Friction parameters of one joint: viscous (Nm s/rad), Coulomb (Nm) and offset (Nm), all of prior deviation 1.
 const FRICTION: usize = 3;
@@ -51,6 +51,15 @@ impl Covariance {
         let mut p = vec![0.0; size * size];
         p.iter_mut().step_by(size + 1).for_each(|diagonal| *diagonal = prior);
         Covariance { size, p, ph: vec![0.0; size] }
+    }
+
+    /// P, row by row.
+    pub(super) fn values(&self) -> &[f64] {
+        &self.p
+    }
+
+    pub(super) fn values_mut(&mut self) -> &mut [f64] {
+        &mut self.p
     }
 
     /// Takes in one measurement along `h`. Returns P h and h' P h + R, of which the quotient is the gain; `None`, and

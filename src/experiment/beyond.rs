@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dataset::{Dataset, Recorded, Simulated};
 use super::passes::{Passes, learner};
+use super::product::Product;
 use super::report::{Cell, Claim, Holds, Report, Table, mean_and_deviation};
 use super::sweep::Experiment;
 use super::{Scores, baseline};
@@ -119,6 +120,8 @@ pub struct Outcome {
     pub rows: Vec<(String, Vec<(String, Vec<f64>)>)>,
     /// What was left out, and why.
     pub notes: Vec<String>,
+    /// How often the payload changed from one trial to the next, and how often the full learner noticed one, in both passes.
+    pub changes: Option<[u64; 2]>,
 }
 
 /// The full learner; `networks` names what the networks learn by, if there are any.
@@ -140,7 +143,8 @@ fn plain() -> Config {
 }
 
 /// The baselines that a claim must beat.
-const BASELINES: [&str; 6] = ["persistence", "rigid-body", "rigid-body+i", "rls", "rls+i", "rff"];
+const BASELINES: [&str; 7] =
+    ["persistence", "persistence-1", "rigid-body", "rigid-body+i", "rls", "rls+i", "rff"];
 
 const PLAIN: &str = "MetaGD beside the rigid body";
 const METAGD: &str = "mix, MetaGD networks";
@@ -220,9 +224,15 @@ impl Beyond {
         }
         for (name, config) in products() {
             let config = Config { seed: seed as i64, ..config };
-            let mut learner = learner(&config.learner, &config, dataset.arm.as_ref(), &dataset.joints)?;
-            let passes = Passes::over(learner.as_mut(), dataset.joints.len(), &dataset.phases);
+            let mut product = Product::fresh(&config, dataset.arm.as_ref(), &dataset.joints)?;
+            let passes = Passes::over(&mut product, dataset.joints.len(), &dataset.phases);
             outcome.rows.push((name.into(), self.columns(set, &dataset, &passes)));
+            if name == METAGD && dataset.arm.is_some() {
+                let payloads = set.recorded().map_or(set.simulated(1, 0).payloads.len(), |_| 1) as u64;
+                // Within each pass, and from the last payload back to the first.
+                let happened = if payloads > 1 { 2 * (payloads - 1) + 1 } else { 0 };
+                outcome.changes = Some([happened, product.model().learnt().payload_changes()]);
+            }
         }
         Ok(outcome)
     }
@@ -462,6 +472,10 @@ impl Experiment for Beyond {
             "where networks change the mix's error by more than 1 %",
             ["set", "cell", "no networks [Nm]", "MetaGD [%]", "GD [%]"],
         );
+        let mut changes = Table::new(
+            "payload changes in both passes of all seeds: happened, and noticed by the full learner",
+            ["set", "happened", "noticed"],
+        );
         let (mut online, mut frozen, mut unseen) = (vec![], vec![], vec![]);
         let (mut helped, mut harmed, mut beyond_gd, mut cells) = (0, 0, 0, 0);
         for set in self.sets() {
@@ -471,6 +485,11 @@ impl Experiment for Beyond {
                 if !report.notes.contains(&note) {
                     report.notes.push(note);
                 }
+            }
+            let counts: Vec<[u64; 2]> = found.iter().filter_map(|outcome| outcome.changes).collect();
+            if !counts.is_empty() {
+                let sum = |which: usize| counts.iter().map(|counts| counts[which]).sum::<u64>();
+                changes.row([Cell::from(set.name()), sum(0).into(), sum(1).into()]);
             }
             let gathered = Gathered::of(found.into_iter(), mean);
             report.tables.push(gathered.table(format!("{}: RMS [Nm]", set.name()), false));
@@ -510,7 +529,7 @@ impl Experiment for Beyond {
                 }
             }
         }
-        report.tables.extend([goal, worth]);
+        report.tables.extend([goal, worth, changes]);
 
         let ablations = Gathered::of(of(&|run| matches!(run, Run::Ablate { .. })).into_iter(), mean);
         report.tables.push(ablations.table(
@@ -597,7 +616,7 @@ mod tests {
                 ("rls".into(), vec![("all, first".into(), vec![rls, rls])]),
                 (METAGD.into(), vec![("all, first".into(), vec![0.1, 0.1])]),
             ],
-            notes: vec![],
+            ..Outcome::default()
         };
         let outcomes = [outcome(1.0, 2.5), outcome(3.0, 2.7)];
         let gathered = Gathered::of(outcomes.iter(), mean);

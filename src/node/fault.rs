@@ -2,7 +2,7 @@
 
 use crate::learn::Reload;
 use crate::realtime::{Health, Model, Prediction, Tuning};
-use crate::sample::{Motion, Observation};
+use crate::sample::{Motion, Observation, PerJoint};
 
 /// A model that panics at its `n`-th prediction, and is the inner one until then.
 pub(super) struct PanicAfter<M> {
@@ -33,6 +33,10 @@ impl<M: Model> Model for PanicAfter<M> {
         self.left = self.left.saturating_sub(1);
         assert!(self.left > 0, "a panic was injected");
         self.inner.predict(query)
+    }
+
+    fn hear(&mut self, stamp_ns: i64, effort: &PerJoint) {
+        self.inner.hear(stamp_ns, effort);
     }
 
     fn observe(&mut self, observation: &Observation) -> bool {

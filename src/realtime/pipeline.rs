@@ -141,6 +141,7 @@ impl<M: Model, C: Clock> Pipeline<M, C> {
     /// Learns from the sample that was answered last. If it completes a batch, every joint takes its step, as far as the
     /// deadline allows.
     pub fn learn(&mut self, sample: &Sample) -> Option<BatchReport> {
+        self.model.hear(sample.stamp_ns, &sample.effort);
         let observation = sample.observation.as_ref()?;
         self.model.observe(observation).then(|| self.step_all(sample.arrival_ns))
     }

@@ -4,16 +4,16 @@
 //!
 //! There are three families: the rigid body, least squares on it, and the network on top of whichever of these there is.
 //! Each is an expert as it is and with an integrator y beside it, of gain a = 0.5 and a = 1 per 10 ms, which takes up what
-//! remained of a batch *after* it was learnt from: `y += a (mean(measured - family) - y)`. The last expert repeats the last
-//! batch's mean torque. Of each expert the squared error on the newest batch *before* it was learnt from runs as
+//! remained of a batch *after* it was learnt from: `y += a (mean(measured - family) - y)`. Three more
+//! repeat the torques measured last: the very last one, and two means of the last few. Of each expert the squared error on the newest batch *before* it was learnt from runs as
 //! `L = 0.9 L + 0.1 mse`; its weight is proportional to `(min L / L)^4`.
 //!
-//! For a torque that is commanded, experts that hand the measured torque back as it was are left out: the last batch's torque, and
+//! For a torque that is commanded, experts that hand the measured torque back as it was are left out: those three, and
 //! integrators of gain 1.
 
 use crate::config::Config;
 use crate::learn::{Checkpoint, Refusal, Values};
-use crate::sample::MAX_JOINTS;
+use crate::sample::{MAX_JOINTS, PerJoint};
 
 /// The integrators' gains per 10 ms.
 pub(super) const GAINS: [f64; 2] = [0.5, 1.0];
@@ -24,8 +24,10 @@ const BASE: usize = 1;
 const NETWORK: usize = 2;
 /// Each family alone and with either integrator.
 const KINDS: usize = 1 + GAINS.len();
+/// What a newest torque counts against those before it, for those experts that repeat them.
+const SMOOTHINGS: [f64; 3] = [1.0, 0.5, 0.2];
 const PERSISTENCE: usize = FAMILIES * KINDS;
-const EXPERTS: usize = PERSISTENCE + 1;
+const EXPERTS: usize = PERSISTENCE + SMOOTHINGS.len();
 
 /// A squared error beyond this is no torque's, Nm²: the batch teaches nothing.
 const MOST: f64 = 1e12;
@@ -43,23 +45,32 @@ pub(super) struct Torques {
     pub(super) correction: f64,
 }
 
-/// The experts' weights, summed up: torque = body · rigid body + base · base + network · correction + offset.
+/// The experts' weights, summed up: torque = body · rigid body + base · base + network · correction + persistence · newest
+/// torques + offset.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Blend {
     body: f64,
     base: f64,
     network: f64,
+    persistence: [f64; SMOOTHINGS.len()],
     offset: f64,
 }
 
 impl Blend {
     /// The rigid body alone.
-    const RIGID_BODY: Blend = Blend { body: 1.0, base: 0.0, network: 0.0, offset: 0.0 };
+    const RIGID_BODY: Blend =
+        Blend { body: 1.0, base: 0.0, network: 0.0, persistence: [0.0; SMOOTHINGS.len()], offset: 0.0 };
 
     fn torque(&self, of: &Torques) -> f64 {
         // A network that is no number is none.
         let correction = if of.correction.is_finite() { of.correction } else { 0.0 };
         self.body * of.body + self.base * of.base + self.network * correction + self.offset
+    }
+
+    /// The share of joint `joint` that repeats what was measured last; the base's, where nothing was.
+    fn repeated(&self, joint: usize, newest: &Newest, of: &Torques) -> f64 {
+        let torque = |which: usize| if newest.known { newest.torques[which][joint] } else { of.base };
+        self.persistence.iter().enumerate().map(|(which, weight)| weight * torque(which)).sum()
     }
 }
 
@@ -67,7 +78,6 @@ impl Blend {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct JointMix {
     integrators: [[f64; GAINS.len()]; FAMILIES],
-    persistence: f64,
     losses: [f64; EXPERTS],
     scored: bool,
     predicted: Blend,
@@ -77,7 +87,6 @@ struct JointMix {
 impl JointMix {
     const FRESH: JointMix = JointMix {
         integrators: [[0.0; GAINS.len()]; FAMILIES],
-        persistence: 0.0,
         losses: [0.0; EXPERTS],
         scored: false,
         predicted: Blend::RIGID_BODY,
@@ -90,7 +99,46 @@ impl JointMix {
     }
 }
 
-/// Which experts take part: bit `3 family + kind`, and [`PERSISTENCE`].
+/// What the torques measured last foretell, each smoothed otherwise, and how well it did since the last batch.
+#[derive(Clone, Copy, Debug)]
+struct Newest {
+    torques: [PerJoint; SMOOTHINGS.len()],
+    known: bool,
+    squares: [PerJoint; SMOOTHINGS.len()],
+    foretold: f64,
+}
+
+impl Newest {
+    const NONE: Newest = Newest {
+        torques: [[0.0; MAX_JOINTS]; SMOOTHINGS.len()],
+        known: false,
+        squares: [[0.0; MAX_JOINTS]; SMOOTHINGS.len()],
+        foretold: 0.0,
+    };
+
+    fn push(&mut self, measured: &PerJoint) {
+        if measured.iter().any(|torque| torque.is_nan() || torque.abs() > MOST.sqrt()) {
+            self.known = false;
+            return;
+        }
+        self.foretold += if self.known { 1.0 } else { 0.0 };
+        for ((torques, squares), smoothing) in self.torques.iter_mut().zip(&mut self.squares).zip(SMOOTHINGS)
+        {
+            for ((torque, square), measured) in torques.iter_mut().zip(squares).zip(measured) {
+                let error = measured - *torque;
+                if self.known {
+                    *square += error * error;
+                    *torque += smoothing * error;
+                } else {
+                    *torque = *measured;
+                }
+            }
+        }
+        self.known = true;
+    }
+}
+
+/// Which experts take part: bit `3 family + kind`, and from [`PERSISTENCE`] on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Members {
     predicted: u16,
@@ -105,6 +153,7 @@ pub(super) struct Mix {
     residual: bool,
     members: Members,
     joints: [JointMix; MAX_JOINTS],
+    newest: Newest,
 }
 
 impl Mix {
@@ -121,11 +170,27 @@ impl Mix {
             memory: config.mix_memory,
             residual: config.residual,
             members: Members {
-                predicted: members(0b110, 0b111) | 1 << PERSISTENCE,
+                predicted: members(0b110, 0b111) | 0b111 << PERSISTENCE,
                 commanded: members(0b010, 0b011),
             },
             joints: [JointMix::FRESH; MAX_JOINTS],
+            newest: Newest::NONE,
         }
+    }
+
+    /// The newest torque measured, Nm.
+    pub(super) fn hear(&mut self, measured: &PerJoint) {
+        self.newest.push(measured);
+    }
+
+    /// The torques to come do not continue those before.
+    pub(super) fn forget_newest(&mut self) {
+        self.newest.known = false;
+    }
+
+    /// The batch is done with.
+    pub(super) fn end_batch(&mut self) {
+        (self.newest.squares, self.newest.foretold) = (Newest::NONE.squares, 0.0);
     }
 
     /// The same experts with nothing learnt yet.
@@ -135,14 +200,17 @@ impl Mix {
 
     /// Joint `joint`'s torques predicted and to be commanded.
     pub(super) fn torques(&self, joint: usize, of: &Torques) -> (f64, f64) {
-        let joint = &self.joints[joint];
-        (joint.predicted.torque(of), joint.commanded.torque(of))
+        let own = &self.joints[joint];
+        let repeated = own.predicted.repeated(joint, &self.newest, of);
+        (own.predicted.torque(of) + repeated, own.commanded.torque(of))
     }
 
     /// Scores the experts on a batch that was not learnt from yet: the torques measured, and what the families say of each
     /// sample. Returns the mean squared errors of what may be commanded, Nm²: NaN if the batch is no torques'.
     pub(super) fn score(&mut self, joint: usize, measured: &[f64], torques: &[Torques]) -> f64 {
         let (memory, residual) = (self.memory, self.residual);
+        let Newest { squares: foretold, foretold: count, .. } = &self.newest;
+        let foretold = foretold.map(|squares| if *count > 0.0 { squares[joint] / count } else { MOST });
         let joint = &mut self.joints[joint];
         let per_sample = 1.0 / measured.len().max(1) as f64;
         let (mut squares, mut mixed, mut plain) = ([0.0; EXPERTS], 0.0, 0.0);
@@ -153,13 +221,13 @@ impl Mix {
                         (measured - torque - joint.offset(family, kind)).powi(2) * per_sample;
                 }
             }
-            squares[PERSISTENCE] += (measured - joint.persistence).powi(2) * per_sample;
             mixed += (measured - joint.commanded.torque(of)).powi(2) * per_sample;
             plain += (measured - of.body).powi(2) * per_sample;
         }
-        if !(plain <= MOST && squares[PERSISTENCE] <= MOST) {
+        if !(plain <= MOST) {
             return f64::NAN;
         }
+        squares[PERSISTENCE..].copy_from_slice(&foretold);
         for (loss, square) in joint.losses.iter_mut().zip(squares) {
             // `min` of what is not a number is the other.
             let square = square.min(MOST);
@@ -188,18 +256,16 @@ impl Mix {
         let residual = self.residual;
         let own = &mut self.joints[joint];
         let per_sample = 1.0 / measured.len().max(1) as f64;
-        let (mut left, mut mean) = ([0.0; FAMILIES], 0.0);
+        let mut left = [0.0; FAMILIES];
         for (measured, of) in measured.iter().zip(torques) {
             for (left, torque) in left.iter_mut().zip(families(of, residual)) {
                 *left += (measured - torque) * per_sample;
             }
-            mean += measured * per_sample;
         }
         let plausible = |torque: f64| torque.abs() <= MOST.sqrt();
-        if !(plausible(mean) && plausible(left[BODY])) {
+        if !plausible(left[BODY]) {
             return;
         }
-        own.persistence = mean;
         for (integrators, left) in own.integrators.iter_mut().zip(left) {
             for (integrator, share) in integrators.iter_mut().zip(shares).filter(|_| plausible(left)) {
                 *integrator += share * (left - *integrator);
@@ -230,7 +296,8 @@ impl Mix {
         if !(sum > 0.0) {
             return Blend::RIGID_BODY;
         }
-        let mut blend = Blend { body: 0.0, base: 0.0, network: 0.0, offset: 0.0 };
+        let persistence = std::array::from_fn(|which| weights[PERSISTENCE + which] / sum);
+        let mut blend = Blend { body: 0.0, base: 0.0, network: 0.0, persistence, offset: 0.0 };
         for family in 0..FAMILIES {
             for kind in 0..KINDS {
                 let weight = weights[family * KINDS + kind] / sum;
@@ -245,7 +312,6 @@ impl Mix {
                 }
             }
         }
-        blend.offset += weights[PERSISTENCE] / sum * of.persistence;
         blend
     }
 
@@ -258,11 +324,9 @@ impl Mix {
         let own = &self.joints[..joints];
         let integrators: Vec<f64> = own.iter().flat_map(|j| j.integrators.as_flattened()).copied().collect();
         let losses: Vec<f64> = own.iter().flat_map(|j| j.losses).collect();
-        let persistence: Vec<f64> = own.iter().map(|j| j.persistence).collect();
         let scored: Vec<u64> = own.iter().map(|j| u64::from(j.scored)).collect();
         checkpoint.insert("mix.integrators", &[joints, FAMILIES, GAINS.len()], Values::F64(&integrators));
         checkpoint.insert("mix.losses", &[joints, EXPERTS], Values::F64(&losses));
-        checkpoint.insert("mix.persistence", &[joints], Values::F64(&persistence));
         checkpoint.insert("mix.scored", &[joints], Values::U64(&scored));
     }
 
@@ -273,17 +337,14 @@ impl Mix {
         }
         let integrators = checkpoint.f64s("mix.integrators", &[joints, FAMILIES, GAINS.len()])?;
         let losses = checkpoint.f64s("mix.losses", &[joints, EXPERTS])?;
-        let persistence = checkpoint.f64s("mix.persistence", &[joints])?;
         let scored = checkpoint.u64s("mix.scored", &[joints])?;
         super::learnt::within("mix.losses", &losses, 0.0, MOST)?;
         super::learnt::within("mix.integrators", &integrators, -MOST, MOST)?;
-        super::learnt::within("mix.persistence", &persistence, -MOST, MOST)?;
         for joint in 0..joints {
             let own = &mut self.joints[joint];
             let integrators = &integrators[joint * FAMILIES * GAINS.len()..][..FAMILIES * GAINS.len()];
             own.integrators.as_flattened_mut().copy_from_slice(integrators);
             own.losses.copy_from_slice(&losses[joint * EXPERTS..][..EXPERTS]);
-            own.persistence = persistence[joint];
             own.scored = scored[joint] != 0;
             self.weigh(joint);
         }
@@ -311,8 +372,10 @@ mod tests {
             let measured = [truth(2 * k), truth(2 * k + 1)];
             let torques = measured.map(|truth| Torques { body: 0.0, base: base(truth), correction: 0.0 });
             squared += (measured[0] - mix.torques(0, &torques[0]).0).powi(2) / f64::from(batches);
+            measured.iter().for_each(|torque| mix.hear(&[*torque; MAX_JOINTS]));
             mix.score(0, &measured, &torques);
             mix.integrate(0, &measured, &torques, &shares(None));
+            mix.end_batch();
         }
         squared
     }
@@ -344,13 +407,20 @@ mod tests {
             let measured = [slow(2 * batch), slow(2 * batch + 1)];
             let off = 50.0 * (2.3 * f64::from(batch)).sin();
             let torques = measured.map(|_| Torques { body: off, base: off, correction: 0.0 });
+            measured.iter().for_each(|torque| mix.hear(&[*torque; MAX_JOINTS]));
             mix.score(0, &measured, &torques);
             mix.integrate(0, &measured, &torques, &shares(None));
+            mix.end_batch();
         }
         let of = Torques { body: 30.0, base: 30.0, correction: 0.0 };
         let (predicted, commanded) = mix.torques(0, &of);
         assert!((predicted - slow(400)).abs() < 0.1, "{predicted}");
         assert!((commanded - predicted).abs() > 5.0, "{commanded}");
+        mix.forget_newest();
+        assert!((mix.torques(0, &of).0 - 30.0).abs() < 1.0, "none are known after a gap");
+        mix.hear(&[7.0; MAX_JOINTS]);
+        mix.hear(&[f64::NAN; MAX_JOINTS]);
+        assert!((mix.torques(0, &of).0 - 30.0).abs() < 1.0);
         let mut offset = self::mix();
         assert!(learn(&mut offset, 200, |_| 4.0, |truth| truth - 1.0) < 0.2);
         let (_, commanded) = offset.torques(0, &Torques { body: 0.0, base: 3.0, correction: 0.0 });
@@ -362,6 +432,7 @@ mod tests {
         let mut mix = mix();
         learn(&mut mix, 20, |k| f64::from(k % 7), |truth| truth - 0.1);
         let before = mix.joints;
+        mix.hear(&[1.0; MAX_JOINTS]);
         let of = Torques { body: 1.0, base: 1.0, correction: 0.0 };
         for bad in [f64::NAN, f64::INFINITY, 1e200] {
             let measured = [1.0, bad];

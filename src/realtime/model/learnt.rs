@@ -8,9 +8,10 @@
 //! | tensor | type, shape | what |
 //! |---|---|---|
 //! | `rls.w`, `rls.p` | F64 `[13 n]`, `[13 n, 13 n]` | scaled corrections to the nominal arm and friction; their covariance |
+//! | `rff.w`, `rff.p` | F64 `[201 · 16]`, `[201, 201]` | in their place without a rigid body: weights of the random features, and their covariance |
 //! | `payload.means`, `payload.counts` | F64 `[2]`, U64 `[3]` | the detector: short and long mean; batches, since the last change, changes |
 //! | `replay.samples`, `replay.state` | F32 `[.., 4 n]`, U64 `[2]` | samples that are replayed: q, qd, qdd, torque; where the next one goes, the generator |
-//! | `mix.integrators`, `mix.losses`, `mix.persistence`, `mix.scored` | F64 `[n, 3, 2]`, `[n, 10]`, `[n]`, U64 `[n]` | the experts |
+//! | `mix.integrators`, `mix.losses`, `mix.scored` | F64 `[n, 3, 2]`, `[n, 12]`, U64 `[n]` | the experts |
 //! | `frozen.proofs`, `frozen.motions`, `frozen.count` | F64 `[n, 2]`, `[6, n]`, `[1]` | the networks' gains; mean and squared deviations of the motions learnt from, and their number |
 //!
 //! They belong to the networks (`checkpoint.reload: network`). A part that a checkpoint lacks starts afresh; networks that were
@@ -18,19 +19,20 @@
 
 use std::path::Path;
 
+use super::base::LeastSquares;
 use super::experts::Mix;
 use super::frozen::Frozen;
 use super::payload::PayloadDetector;
 use super::replay::Replay;
 use crate::config::Config;
-use crate::dynamics::{Arm, TemperedRls};
-use crate::learn::{ArmLearner, Checkpoint, CheckpointError, LearnError, Rates, Refusal, Reload, Values};
+use crate::dynamics::Arm;
+use crate::learn::{ArmLearner, Checkpoint, CheckpointError, LearnError, Rates, Refusal, Reload};
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
 pub struct Learnt {
     pub(super) learner: ArmLearner,
-    pub(super) rls: Option<TemperedRls>,
+    pub(super) rls: Option<LeastSquares>,
     pub(super) payload: Option<PayloadDetector>,
     pub(super) replay: Option<Replay>,
     pub(super) mix: Option<Mix>,
@@ -44,13 +46,14 @@ pub struct Learnt {
 impl Learnt {
     /// Nothing learnt yet.
     pub(super) fn new(config: &Config, arm: Option<&Arm>, joints: &[String]) -> Result<Self, LearnError> {
-        let rls = arm.filter(|_| config.rls);
+        let rls = config.rls.then(|| LeastSquares::new(config, arm, joints.len()));
+        let detects = config.payload_detect && rls.as_ref().is_some_and(|rls| rls.nominal().is_some());
         let mut learnt = Learnt {
             learner: ArmLearner::new(config, joints)?,
-            rls: rls.map(|arm| TemperedRls::with_variance(arm.clone(), config.rls_variance)),
-            payload: (rls.is_some() && config.payload_detect).then(|| PayloadDetector::new(config)),
+            payload: detects.then(|| PayloadDetector::new(config)),
             replay: config.replay.then(|| Replay::new(config, joints.len())),
             mix: config.mix.then(|| Mix::new(config, arm.is_some(), rls.is_some())),
+            rls,
             frozen: config.frozen_gated.then(|| Frozen::new(config, joints.len())),
             networks: !config.mix || config.mix_networks,
             residual: config.residual,
@@ -64,7 +67,7 @@ impl Learnt {
     /// # Errors
     /// [`LearnError`].
     pub fn fresh(&self, config: &Config, joints: &[String]) -> Result<Self, LearnError> {
-        let arm = self.rls.as_ref().map(TemperedRls::nominal);
+        let arm = self.rls.as_ref().and_then(LeastSquares::nominal);
         let mut fresh = Learnt::new(config, arm, joints)?;
         // The arm is there even where least squares is not.
         fresh.mix = self.mix.as_ref().map(Mix::fresh);
@@ -121,8 +124,7 @@ impl Learnt {
     /// Everything but the networks' learners.
     fn copy_parts(&mut self, other: &Learnt) {
         if let (Some(own), Some(other)) = (&mut self.rls, &other.rls) {
-            let (w, p) = other.parameters();
-            own.set_parameters(w, p);
+            own.copy_from(other);
         }
         if let (Some(own), Some(other)) = (&mut self.replay, &other.replay) {
             own.copy_from(other);
@@ -153,9 +155,7 @@ impl Learnt {
     fn checkpoint(&self, config: &Config, joints: &[String]) -> Checkpoint {
         let mut checkpoint = Checkpoint::of(&self.learner, config, joints);
         if let Some(rls) = &self.rls {
-            let (w, p) = rls.parameters();
-            checkpoint.insert("rls.w", &[w.len()], Values::F64(w));
-            checkpoint.insert("rls.p", &[w.len(), w.len()], Values::F64(p));
+            rls.store(&mut checkpoint);
         }
         if let Some(payload) = &self.payload {
             payload.store(&mut checkpoint);
@@ -215,14 +215,13 @@ impl Learnt {
     }
 
     fn restore_parts(&mut self, checkpoint: &Checkpoint, joints: usize) -> Result<(), Refusal> {
-        match (&mut self.rls, checkpoint.shape("rls.w").is_some()) {
-            (Some(rls), true) => restore_rls(rls, checkpoint)?,
-            // What was learnt beside the rigid body was learnt beside least squares that knew nothing yet.
-            (_, false) => {}
-            (None, true) => {
-                let (found, wanted) = ("true".into(), "false, or no URDF".into());
+        match &mut self.rls {
+            Some(rls) => rls.restore(checkpoint)?,
+            None if LeastSquares::is_in(checkpoint) => {
+                let (found, wanted) = ("true".into(), "false".into());
                 return Err(Refusal::Differs { parameter: "rls.enabled", found, wanted });
             }
+            None => {}
         }
         if let Some(payload) = &mut self.payload {
             payload.restore(checkpoint)?;
@@ -240,24 +239,6 @@ impl Learnt {
     }
 }
 
-fn restore_rls(rls: &mut TemperedRls, checkpoint: &Checkpoint) -> Result<(), Refusal> {
-    let size = rls.parameters().0.len();
-    let w = checkpoint.f64s("rls.w", &[size])?;
-    let p = checkpoint.f64s("rls.p", &[size, size])?;
-    within("rls.w", &w, -1e9, 1e9)?;
-    for row in 0..size {
-        within("rls.p", &p[row * size + row..][..1], 0.0, 1e9)?;
-        for column in 0..row {
-            let (value, mirrored) = (p[row * size + column], p[column * size + row]);
-            if value.to_bits() != mirrored.to_bits() {
-                return Err(Refusal::Value { name: "rls.p".into(), value, why: "makes it not symmetric" });
-            }
-        }
-    }
-    rls.set_parameters(&w, &p);
-    Ok(())
-}
-
 /// Refuses numbers outside `[low, high]`.
 pub(super) fn within(name: &str, values: &[f64], low: f64, high: f64) -> Result<(), Refusal> {
     match values.iter().find(|value| !(low..=high).contains(*value)) {
@@ -271,6 +252,7 @@ pub(super) fn within(name: &str, values: &[f64], low: f64, high: f64) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::learn::Values;
     use crate::realtime::{InverseDynamics, Model};
     use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint};
     use crate::sim::LWR_URDF;
@@ -323,6 +305,7 @@ mod tests {
             let effort = effort(&motion, payload);
             let torque = model.predict(&motion);
             squared += (0..7).map(|j| (effort[j] - torque.predicted[j]).powi(2)).sum::<f64>() / 7.0 / count;
+            model.hear(k * 1_000_000, &effort);
             if model.observe(&Observation { stamp_ns: k * 1_000_000, motion, effort }) {
                 model.begin_batch();
                 (0..7).for_each(|joint| model.step(joint));
@@ -401,6 +384,26 @@ mod tests {
     }
 
     #[test]
+    fn without_a_rigid_body_random_features_stand_in_and_are_kept() {
+        let (config, joints) = (config(), vec!["one".to_string(), "two".to_string()]);
+        let fresh = || InverseDynamics::new(&config, None, &joints).unwrap();
+        let mut model = fresh();
+        learn(&mut model, 0..4000, 0.0);
+        let tuning =
+            crate::realtime::Tuning { learning: false, ..crate::realtime::Tuning::from_config(&config) };
+        model.tune(&tuning);
+        let [at, other] = [motion(4100), motion(5100)];
+        let frozen = model.predict(&at).predicted[1];
+        assert!((frozen - effort(&at, 0.0)[1]).abs() < 4.0, "{frozen} of {}", effort(&at, 0.0)[1]);
+        let saved = model.learnt().checkpoint(&config, &joints);
+        let restored = fresh().learnt().restored(&saved, &config, &joints, Reload::All).unwrap();
+        let mut again = fresh();
+        *again.learnt_mut() = restored;
+        again.tune(&tuning);
+        assert_eq!(again.predict(&other), model.predict(&other));
+    }
+
+    #[test]
     fn numbers_that_nothing_can_have_learnt_are_refused() {
         let (config, joints) = (config(), lwr().joint_names().to_vec());
         let mut good = model(&config);
@@ -419,7 +422,7 @@ mod tests {
             ("payload.counts", &[2], Values::U64(&[1, 2])),
             ("replay.samples", &[1, 28], Values::F32(&[f32::NAN; 28])),
             ("replay.state", &[1], Values::U64(&[u64::MAX])),
-            ("mix.losses", &[7, 10], Values::F64(&[-1.0; 70])),
+            ("mix.losses", &[7, 12], Values::F64(&[-1.0; 84])),
             ("frozen.motions", &[6, 7], Values::F64(&[-1.0; 42])),
             ("frozen.count", &[1], Values::F64(&[f64::INFINITY])),
         ];
@@ -446,6 +449,7 @@ mod tests {
                 let mut motion = motion(k);
                 motion.qdd[3] = if k % 2 == 0 { bad } else { motion.qdd[3] };
                 let observation = Observation { stamp_ns: k * 1_000_000, motion, effort: [bad; MAX_JOINTS] };
+                model.hear(observation.stamp_ns, &observation.effort);
                 if model.observe(&observation) {
                     model.begin_batch();
                     (0..7).for_each(|joint| model.step(joint));

@@ -7,11 +7,13 @@
 //! | file | holds |
 //! |---|---|
 //! | `learnt` | everything learnt, in a checkpoint and out of it |
+//! | `base` | what is learnt by least squares beneath the networks |
 //! | `experts` | the mix of experts with their integrators |
 //! | `payload` | noticing that the payload has changed |
 //! | `replay` | samples that are remembered and learnt from again |
 //! | `frozen` | how far a network is trusted when learning is switched off |
 
+mod base;
 mod experts;
 mod frozen;
 mod learnt;
@@ -84,6 +86,9 @@ pub trait Model: Send {
 
     /// The torques for `query`, after the gate.
     fn predict(&mut self, query: &Motion) -> Prediction;
+
+    /// The torque measured with the sample that was answered last, before anything else is learnt of it.
+    fn hear(&mut self, _stamp_ns: i64, _effort: &PerJoint) {}
 
     /// Takes in what may be learnt from; true when that completes a batch. Until [`Model::end_batch`] it is not called
     /// again.
@@ -171,6 +176,7 @@ pub struct InverseDynamics {
     learning: bool,
     gap_ns: i64,
     last_stamp_ns: Option<i64>,
+    last_heard_ns: Option<i64>,
 }
 
 /// What is known of each sample of the batch, and of a joint's.
@@ -219,6 +225,7 @@ impl InverseDynamics {
             learning: config.learning,
             gap_ns: (config.gap * 1e6) as i64,
             last_stamp_ns: None,
+            last_heard_ns: None,
         })
     }
 
@@ -369,6 +376,16 @@ impl Model for InverseDynamics {
         torque
     }
 
+    fn hear(&mut self, stamp_ns: i64, effort: &PerJoint) {
+        let Some(mix) = self.learnt.mix.as_mut().filter(|_| self.learning) else { return };
+        let continues = |last: i64| stamp_ns > last && stamp_ns.saturating_sub(last) <= self.gap_ns;
+        if !self.last_heard_ns.is_some_and(continues) {
+            mix.forget_newest();
+        }
+        self.last_heard_ns = Some(stamp_ns);
+        mix.hear(effort);
+    }
+
     fn observe(&mut self, observation: &Observation) -> bool {
         let stamp_ns = &observation.stamp_ns;
         let continues = self
@@ -489,11 +506,14 @@ impl Model for InverseDynamics {
         if let Some(rls) = &mut self.learnt.rls {
             rls.clear();
         }
+        if let Some(mix) = &mut self.learnt.mix {
+            mix.end_batch();
+        }
     }
 
     fn discard_batch(&mut self) {
         self.end_batch();
-        self.last_stamp_ns = None;
+        (self.last_stamp_ns, self.last_heard_ns) = (None, None);
     }
 
     fn new_task(&mut self) {
@@ -544,6 +564,7 @@ impl Model for InverseDynamics {
                 self.last_stamp_ns = None;
                 let mut stamp_ns = 0;
                 while !self.observe(&Observation { stamp_ns, motion, effort: [1.0; MAX_JOINTS] }) {
+                    self.hear(stamp_ns, &[1.0; MAX_JOINTS]);
                     stamp_ns += 1;
                 }
                 self.begin_batch();
@@ -566,7 +587,7 @@ impl Model for InverseDynamics {
             }
         }
         self.learning = kept.learning;
-        self.last_stamp_ns = kept.last_stamp_ns;
+        (self.last_stamp_ns, self.last_heard_ns) = (kept.last_stamp_ns, None);
     }
 }
 
