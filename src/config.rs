@@ -301,7 +301,7 @@ pub const LEARNERS: &[&str] = &[
 parameters! {
     preset: String = "robot".into();
         "preset", Range::OneOf(&["robot", "paper"]), "",
-        "Where the defaults come from: `robot` learns the residual on the rigid body, scaled, with an integrator and the gate; `paper` learns the raw torque as the paper does.";
+        "Where the defaults come from: `robot` predicts by a mix of experts, among them networks that learn what the rigid body and least squares leave over, scaled, behind the gate; `paper` learns the raw torque as the paper does.";
 
     autostart: bool = true;
         "autostart", Range::Any, "",
@@ -337,6 +337,22 @@ parameters! {
     payload_com: Vec<f64> = vec![0.0, 0.0, 0.0];
         "payload.com", Range::Within(-5.0, 5.0), "m",
         "The payload's centre of mass in the last link's (the flange's) frame.";
+    payload_detect: bool = true;
+        "payload.detect", Range::Any, "",
+        "Notice when the payload changes and let rls learn the last link's parameters anew; without rls.enabled there is nothing to notice it by.";
+    payload_detect_ratio: f64 = 8.0;
+        "payload.detect_ratio", Range::Above(1.0, 1.0e6), "",
+        "A payload has changed when rls's normalised squared errors, smoothed over some batches, exceed this times their long mean.";
+    payload_detect_pause: usize = 50;
+        "payload.detect_pause", Range::Within(0.0, 1.0e6), "batches",
+        "After one change no other is looked for during so many batches.";
+
+    rls: bool = true, paper false;
+        "rls.enabled", Range::Any, "",
+        "Learn the rigid body's inertial parameters and each joint's friction by tempered recursive least squares; the networks then learn what that leaves over. Without a URDF it learns the whole torque on random features of the motion.";
+    rls_variance: f64 = 10.0;
+        "rls.variance", Range::Above(0.0, 1.0e6), "Nm²",
+        "The variance that the mean torque of a batch is taken to have: large on purpose, for successive errors are alike.";
 
     learner: String = "metagd".into();
         "learner.name", Range::OneOf(LEARNERS), "",
@@ -398,6 +414,30 @@ parameters! {
     integrator_after_update: bool = true;
         "integrator.after_update", Range::Any, "",
         "Integrate what remains after the network's update (a posteriori) rather than before it.";
+    replay: bool = true, paper false;
+        "replay.enabled", Range::Any, "",
+        "Learn from as many remembered samples as new ones in every step, so that a network keeps what it learnt elsewhere.";
+    replay_capacity: usize = 4000;
+        "replay.capacity", Range::Within(1.0, 1.0e6), "samples",
+        "How many samples are remembered; the oldest go first.";
+    replay_keep: usize = 2;
+        "replay.keep", Range::Within(1.0, 1000.0), "samples",
+        "How many of each batch are kept.";
+    mix: bool = true, paper false;
+        "mix.enabled", Range::Any, "",
+        "Predict by a mix of experts (rigid body, rls and networks, each with integrators, and the last batch's torque), weighted joint by joint by their running errors; integrator.gain has no effect then.";
+    mix_power: f64 = 4.0;
+        "mix.power", Range::Within(0.0, 100.0), "",
+        "An expert's weight is this power of the least running squared error over its own.";
+    mix_memory: f64 = 0.9;
+        "mix.memory", Range::Within(0.0, 0.9999), "",
+        "What an expert's running squared error keeps of itself from batch to batch.";
+    mix_networks: bool = true;
+        "mix.networks", Range::Any, "",
+        "Whether networks learn and are among the experts.";
+    frozen_gated: bool = true, paper false;
+        "frozen.gated", Range::Any, "",
+        "With learning off, add a network only as far as its snapshots have proved right on later batches and only for motions like those it learnt from.";
     gate: bool = true, paper false;
         "gate.enabled" live, Range::Any, "",
         "Output the rigid body's torque alone while the learner does worse than the rigid body.";

@@ -237,3 +237,21 @@ fn mnist_says_which_feature_it_needs() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(2) && errors.contains("feature `experiments`"), "{errors}");
 }
+
+#[test]
+fn beyond() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = experiment("beyond", dir.path(), &[]);
+    assert!(text.contains("mix, MetaGD networks"), "{text}");
+    let report = report(dir.path());
+    let tables = report["tables"].as_array().unwrap();
+    let title =
+        |text: &str| tables.iter().find(|table| table["title"].as_str().unwrap().contains(text)).unwrap();
+    for table in ["lifting", "the goal", "constants one by one", "closed loop"] {
+        assert!(!title(table)["rows"].as_array().unwrap().is_empty(), "{table}");
+    }
+    // Even in the small size nothing is far from the best baseline while it learns.
+    for row in title("the goal")["rows"].as_array().unwrap() {
+        assert!(row[5].as_f64().unwrap() < 25.0, "{row}");
+    }
+}

@@ -8,8 +8,8 @@ use metagd::config::Config;
 use metagd::dynamics::Arm;
 use metagd::learn::ArmLearner;
 use metagd::realtime::{
-    Clock, Command, Intake, InverseDynamics, Limits, Model, MonotonicClock, Pipeline, RealtimeError, Runtime,
-    Status, Telemetry, Tuning,
+    Clock, Command, Intake, InverseDynamics, Learnt, Limits, Model, MonotonicClock, Pipeline, Prediction,
+    RealtimeError, Runtime, Status, Telemetry, Tuning,
 };
 use metagd::sample::{MAX_JOINTS, Motion, Observation, PerJoint, Sample, Torque};
 
@@ -176,7 +176,7 @@ fn however_it_waits_it_serves_obeys_decays_and_stops() {
         while !runtime.is_at_zero() {
             std::thread::yield_now();
         }
-        let state = Box::new(model(&config).learner().clone());
+        let state = Box::new(model(&config).learnt().clone());
         assert!(commands.send(Command::Snapshot(state)).is_ok(), "{wait}: asked while nothing comes");
         while commands.take_back().is_none() {
             std::thread::yield_now();
@@ -207,8 +207,8 @@ fn a_clean_stop_serves_what_waits_and_its_last_word_is_zero() {
 #[test]
 fn a_snapshot_is_the_state_between_two_samples_and_comes_back_in_its_own_box() {
     let config = config();
-    let state = Box::new(model(&config).learner().clone());
-    let place: *const ArmLearner = &*state;
+    let state = Box::new(model(&config).learnt().clone());
+    let place: *const Learnt = &*state;
     let runtime = start(&config);
     let (sender, torques, commands) = (runtime.sender(), runtime.torques(), runtime.commands());
     let samples = samples(&config, 500);
@@ -226,13 +226,13 @@ fn a_snapshot_is_the_state_between_two_samples_and_comes_back_in_its_own_box() {
     assert!(std::ptr::eq(&*filled, place));
     let stopped = runtime.stop().unwrap();
     let motion = samples[0].motion;
-    assert_eq!(predict(&filled, &motion), predict(stopped.model.learner(), &motion));
+    assert_eq!(predict(filled.learner(), &motion), predict(stopped.model.learner(), &motion));
 }
 
 #[test]
 fn one_snapshot_at_a_time_and_none_from_a_thread_that_has_ended() {
     let config = config();
-    let state = || Box::new(model(&config).learner().clone());
+    let state = || Box::new(model(&config).learnt().clone());
     let (first, second, third) = (state(), state(), state());
     let runtime = start(&config);
     let commands = runtime.commands();
@@ -323,10 +323,12 @@ impl Model for Fragile {
     fn joints(&self) -> usize {
         1
     }
-    fn predict(&mut self, _: &Motion, predicted: &mut PerJoint, _: &mut PerJoint) {
+    fn predict(&mut self, _: &Motion) -> Prediction {
         self.seen += 1;
         assert!(!(self.in_predict && self.seen == 25), "the predictor broke");
-        predicted[0] = 5.0;
+        let mut torque = Prediction::default();
+        (torque.predicted[0], torque.commanded[0]) = (5.0, 5.0);
+        torque
     }
     fn observe(&mut self, _: &Observation) -> bool {
         self.seen.is_multiple_of(10)
@@ -408,10 +410,11 @@ impl Model for Waiting {
     fn joints(&self) -> usize {
         1
     }
-    fn predict(&mut self, _: &Motion, _: &mut PerJoint, _: &mut PerJoint) {
+    fn predict(&mut self, _: &Motion) -> Prediction {
         if !std::mem::replace(&mut self.gone, true) {
             self.go.recv().unwrap();
         }
+        Prediction::default()
     }
     fn observe(&mut self, _: &Observation) -> bool {
         false

@@ -22,23 +22,29 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 #[test]
 fn some_thousand_samples_through_the_real_model_allocate_nothing_however_it_waits() {
     assert!(CountingAllocator::is_installed());
-    ["park", "spin", "hybrid"].into_iter().for_each(some_thousand_samples);
+    let plain = Config { rls: false, replay: false, mix: false, frozen_gated: false, ..Config::default() };
+    for wait in ["park", "spin", "hybrid"] {
+        some_thousand_samples(wait, &plain);
+    }
+    let all = Config { rls: true, replay: true, mix: true, frozen_gated: true, replay_capacity: 50, ..plain };
+    some_thousand_samples("park", &all);
+    some_thousand_samples("park", &Config { mix: false, ..all });
 }
 
-fn some_thousand_samples(wait: &str) {
+fn some_thousand_samples(wait: &str, config: &Config) {
     let config = Config {
         wait: wait.into(),
         thread_priority: 0,
         hidden: vec![20, 20],
         deadline: 10_000.0,
-        ..Config::default()
+        ..config.clone()
     };
     let urdf = Path::new(env!("CARGO_MANIFEST_DIR")).join("urdf/kuka_lwr.urdf");
     let arm = Arm::from_urdf(&urdf, &[], [0.0, 0.0, -9.81]).unwrap();
     let joints = arm.joint_names().to_vec();
     let mut intake = Intake::new(&config, &joints).unwrap();
     let model = InverseDynamics::new(&config, Some(arm), &joints).unwrap();
-    let mut state = Some(Box::new(model.learner().clone()));
+    let mut state = Some(Box::new(model.learnt().clone()));
     let limits = model.limits(&config).unwrap();
     let clock = MonotonicClock::new();
     let runtime = Runtime::start(&config, Pipeline::new(&config, model, limits, clock)).unwrap();
@@ -57,6 +63,10 @@ fn some_thousand_samples(wait: &str) {
             10 => Some(Command::NewTask),
             20 => Some(Command::Tune(Tuning::from_config(&Config { limit_torque: 0.5, ..config.clone() }))),
             30 => Some(Command::SetEnabled(k % 400 == 30)),
+            160 | 190 => {
+                let config = Config { learning: k % 200 == 190, ..config.clone() };
+                Some(Command::Tune(Tuning::from_config(&config)))
+            }
             _ => None,
         };
         if let Some(command) = command {

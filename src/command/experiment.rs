@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::Usage;
 use crate::config::Config;
 use crate::experiment::batch::Batch;
+use crate::experiment::beyond::Beyond;
 use crate::experiment::dataset::Recorded;
 #[cfg(feature = "experiments")]
 use crate::experiment::mnist::{self, Mnist};
@@ -55,6 +56,12 @@ enum Which {
     /// feature `experiments`.
     #[cfg(not(feature = "experiments"))]
     Mnist(Absent),
+    /// Beyond the paper: the mix of experts against every baseline, online and frozen, and in closed loop.
+    Beyond {
+        /// Folder of recordings. Default: what METAGD_DATA names, else ../shared/data.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
 }
 
 /// The simulated arm that lifts.
@@ -173,6 +180,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
                 .into(),
         )
         .into()),
+        Which::Beyond { data } => {
+            conduct(&Beyond { quick: sweep.quick, data: Recorded::folder(data.as_deref()) }, sweep)
+        }
     }
 }
 

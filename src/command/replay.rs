@@ -28,7 +28,7 @@ use crate::experiment::feed::Feed;
 use crate::experiment::product::Product;
 use crate::experiment::recordings::Recordings;
 use crate::experiment::{JointScore, Scores, baseline};
-use crate::learn::checkpoint::{self, Reload};
+use crate::learn::Reload;
 use crate::realtime::thread::thread_cpu_ns;
 use crate::realtime::{DropReason, InverseDynamics, Limits, Summary};
 use crate::report;
@@ -45,7 +45,7 @@ pub struct Args {
     #[command(flatten)]
     pub(super) parameters: ParameterArgs,
     /// Shown beside the configured learner: learners (gd, adam, metagd, metagd-memadam, adam+memory, ...) and baselines
-    /// (persistence, persistence-1, rigid-body, rigid-body+i, rls, rff). Default: all baselines.
+    /// (persistence, persistence-1, rigid-body, rigid-body+i, rls, rls+i, rff). Default: all baselines.
     #[arg(long, value_name = "A,B,C", value_delimiter = ',')]
     compare: Vec<String>,
     /// Topic of sensor_msgs/JointState in the bags; needed only if a bag has several, or none called `joint_states`.
@@ -232,7 +232,7 @@ fn model(config: &Config, setup: &Recordings, load: bool) -> anyhow::Result<(Inv
             "none" => Reload::None,
             _ => Reload::All,
         };
-        checkpoint::load(Path::new(&config.load), model.learner_mut(), config, &setup.joints, reload)?;
+        model.learnt_mut().load(Path::new(&config.load), config, &setup.joints, reload)?;
     }
     let limits = model.limits(config)?;
     Ok((model, limits))
@@ -425,7 +425,7 @@ fn pass(
 /// Saves the configured learner, if the configuration says where.
 fn save(config: &Config, setup: &Recordings, model: &InverseDynamics) -> anyhow::Result<()> {
     if !config.save.is_empty() {
-        checkpoint::save(Path::new(&config.save), model.learner(), config, &setup.joints)?;
+        model.learnt().save(Path::new(&config.save), config, &setup.joints)?;
         tracing::info!("saved {}", config.save);
     }
     Ok(())

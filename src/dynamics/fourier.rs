@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use super::arm::Arm;
-use super::rls::{Covariance, TEMPERED_VARIANCE};
+use super::rls::{Covariance, PLAUSIBLE_ERROR, TEMPERED_VARIANCE};
 use crate::config::Config;
 use crate::sample::{MAX_JOINTS, Motion, PerJoint};
 
@@ -117,7 +117,7 @@ impl FourierRls {
                 *error -= feature * weight;
             }
         }
-        if errors.iter().all(|error| error.is_finite())
+        if errors.iter().all(|error| error.abs() <= PLAUSIBLE_ERROR)
             && let Some((ph, total)) = self.covariance.update(&self.features, TEMPERED_VARIANCE)
         {
             for (weights, ph) in self.weights.iter_mut().zip(ph) {
@@ -133,6 +133,24 @@ impl FourierRls {
         self.features.fill(0.0);
         self.residuals = [0.0; MAX_JOINTS];
         self.samples = 0;
+    }
+
+    /// The weights (of each feature one for each joint that there may be), and the features' covariance, row by row.
+    pub fn parameters(&self) -> (&[f64], &[f64]) {
+        (self.weights.as_flattened(), self.covariance.values())
+    }
+
+    /// Takes over weights and covariance, as [`FourierRls::parameters`] gives them, and drops the samples observed since the
+    /// last update; false, and nothing has changed, if their number is another. Does not allocate.
+    pub fn set_parameters(&mut self, weights: &[f64], p: &[f64]) -> bool {
+        let (own_weights, own_p) = (self.weights.as_flattened_mut(), self.covariance.values_mut());
+        if (weights.len(), p.len()) != (own_weights.len(), own_p.len()) {
+            return false;
+        }
+        own_weights.copy_from_slice(weights);
+        own_p.copy_from_slice(p);
+        self.clear();
+        true
     }
 
     fn rigid_body(&self, motion: &Motion) -> PerJoint {

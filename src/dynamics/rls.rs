@@ -12,7 +12,8 @@
 //! k = P h / (h' P h + R), w += k e, P -= k (P h)'.
 //!
 //! The measurement's variance R = 10 Nm² is much larger than any sensor's: successive residuals are far from
-//! independent, and a smaller one makes the parameters overconfident ("tempered"). Nothing is forgotten.
+//! independent, and a smaller one makes the parameters overconfident ("tempered"). Nothing is forgotten; whoever knows
+//! that the payload has changed says so ([`TemperedRls::loosen_last_link`]).
 
 use super::arm::{Arm, PARAMETERS_PER_LINK, Regressor};
 use crate::sample::{MAX_JOINTS, Motion, PerJoint};
@@ -22,6 +23,12 @@ pub const TEMPERED_VARIANCE: f64 = 10.0;
 
 /// The prior standard deviations of a link's ten corrections: kg, kg m, kg m².
 const SCALES: [f64; PARAMETERS_PER_LINK] = [0.3, 0.06, 0.06, 0.06, 0.015, 0.015, 0.015, 0.015, 0.015, 0.015];
+
+/// What a payload may change of the last link, as standard deviations: kg, kg m, kg m².
+const PAYLOAD: [f64; PARAMETERS_PER_LINK] = [2.0, 0.4, 0.4, 0.4, 0.05, 0.05, 0.05, 0.05, 0.05, 0.05];
+
+/// An error beyond this is no measurement, Nm; one such number would spoil the parameters for good.
+pub(super) const PLAUSIBLE_ERROR: f64 = 1e6;
 
 /// Friction parameters of one joint: viscous (Nm s/rad), Coulomb (Nm) and offset (Nm), all of prior deviation 1.
 const FRICTION: usize = 3;
@@ -44,6 +51,15 @@ impl Covariance {
         let mut p = vec![0.0; size * size];
         p.iter_mut().step_by(size + 1).for_each(|diagonal| *diagonal = prior);
         Covariance { size, p, ph: vec![0.0; size] }
+    }
+
+    /// P, row by row.
+    pub(super) fn values(&self) -> &[f64] {
+        &self.p
+    }
+
+    pub(super) fn values_mut(&mut self) -> &mut [f64] {
+        &mut self.p
     }
 
     /// Takes in one measurement along `h`. Returns P h and h' P h + R, of which the quotient is the gain; `None`, and
@@ -83,6 +99,7 @@ pub struct TemperedRls {
     /// Scaled corrections: ten for each link, then three for each joint.
     w: Vec<f64>,
     covariance: Covariance,
+    variance: f64,
     regressor: Regressor,
     /// Of each joint the sum over the batch of its scaled row, then of its residual.
     rows: Vec<f64>,
@@ -92,8 +109,13 @@ pub struct TemperedRls {
 }
 
 impl TemperedRls {
-    /// Starts from the nominal model; allocates.
+    /// Starts from the nominal model, with [`TEMPERED_VARIANCE`]; allocates.
     pub fn new(nominal: Arm) -> Self {
+        TemperedRls::with_variance(nominal, TEMPERED_VARIANCE)
+    }
+
+    /// Starts from the nominal model, taking a batch's mean to have this variance, Nm²; allocates.
+    pub fn with_variance(nominal: Arm, variance: f64) -> Self {
         let n = nominal.len();
         let size = n * (PARAMETERS_PER_LINK + FRICTION);
         TemperedRls {
@@ -101,6 +123,7 @@ impl TemperedRls {
             corrected: nominal.clone(),
             w: vec![0.0; size],
             covariance: Covariance::new(size, 1.0),
+            variance,
             regressor: Regressor::new(n),
             rows: vec![0.0; n * (n * PARAMETERS_PER_LINK + FRICTION)],
             residuals: [0.0; MAX_JOINTS],
@@ -145,11 +168,12 @@ impl TemperedRls {
     }
 
     /// Learns from the mean over the samples observed since the last update, and starts the next batch; does nothing
-    /// without samples.
-    pub fn update(&mut self) {
+    /// without samples. Returns how surprising they were: the mean over the joints of e² / (h' P h + R).
+    pub fn update(&mut self) -> Option<f64> {
         if self.samples == 0 {
-            return;
+            return None;
         }
+        let (mut surprise, mut joints) = (0.0, 0);
         let n = self.nominal.len();
         let inertial = n * PARAMETERS_PER_LINK;
         let mean = (self.samples as f64).recip();
@@ -164,17 +188,62 @@ impl TemperedRls {
             }
             let known: f64 = self.h.iter().zip(&self.w).map(|(h, w)| h * w).sum();
             let error = self.residuals[j] * mean - known;
-            if !error.is_finite() {
+            if error.is_nan() || error.abs() > PLAUSIBLE_ERROR {
                 continue;
             }
-            if let Some((ph, total)) = self.covariance.update(&self.h, TEMPERED_VARIANCE) {
+            if let Some((ph, total)) = self.covariance.update(&self.h, self.variance) {
                 self.w.iter_mut().zip(ph).for_each(|(w, ph)| *w += ph / total * error);
+                surprise += error * error / total;
+                joints += 1;
             }
         }
+        self.correct();
+        self.clear();
+        (joints > 0).then(|| surprise / f64::from(joints))
+    }
+
+    /// Makes the corrections the arm's.
+    fn correct(&mut self) {
         let scales = SCALES.iter().cycle();
         let parameters = self.nominal_parameters.iter().zip(&self.w).zip(scales);
         self.corrected.set_inertial_parameters(parameters.map(|((nominal, w), scale)| nominal + w * scale));
+    }
+
+    /// What the last link carries may have changed: its parameters are as uncertain again as a payload of some kilograms
+    /// makes them, and so learnt quickly.
+    pub fn loosen_last_link(&mut self) {
+        let n = self.nominal.len();
+        let (size, first) = (self.covariance.size, n.saturating_sub(1) * PARAMETERS_PER_LINK);
+        for (parameter, (payload, scale)) in PAYLOAD.iter().zip(SCALES).enumerate() {
+            let at = first + parameter;
+            if let Some(p) = self.covariance.p.get_mut(at * size + at) {
+                *p += (payload / scale).powi(2);
+            }
+        }
+    }
+
+    /// The arm from which it started.
+    pub fn nominal(&self) -> &Arm {
+        &self.nominal
+    }
+
+    /// The scaled corrections (ten for each link, then viscous friction, Coulomb friction and offset of each joint), and their
+    /// covariance, row by row.
+    pub fn parameters(&self) -> (&[f64], &[f64]) {
+        (&self.w, &self.covariance.p)
+    }
+
+    /// Takes over corrections and covariance, as [`TemperedRls::parameters`] gives them, and drops the samples observed since
+    /// the last update; false, and nothing has changed, if their number is another. Does not allocate.
+    pub fn set_parameters(&mut self, w: &[f64], p: &[f64]) -> bool {
+        if (w.len(), p.len()) != (self.w.len(), self.covariance.p.len()) {
+            return false;
+        }
+        self.w.copy_from_slice(w);
+        self.covariance.p.copy_from_slice(p);
+        self.correct();
         self.clear();
+        true
     }
 
     /// Drops the samples observed since the last update.

@@ -7,22 +7,23 @@
 use super::Learner;
 use crate::config::Config;
 use crate::dynamics::{Arm, FourierRls, TemperedRls};
-use crate::sample::{MAX_JOINTS, PerJoint, Sample};
+use crate::sample::{MAX_JOINTS, Observation, PerJoint, Sample};
 
 /// The baselines' names, in the order in which they are shown.
-pub const NAMES: &[&str] = &["persistence", "persistence-1", "rigid-body", "rigid-body+i", "rls", "rff"];
+pub const NAMES: &[&str] =
+    &["persistence", "persistence-1", "rigid-body", "rigid-body+i", "rls", "rls+i", "rff"];
 
 /// Whether the baseline of this name cannot do without a rigid body.
 pub fn needs_rigid_body(name: &str) -> bool {
-    matches!(name, "rigid-body" | "rigid-body+i" | "rls")
+    matches!(name, "rigid-body" | "rigid-body+i" | "rls" | "rls+i")
 }
 
 /// The baseline called `name`, fresh; `None` if there is none of that name, or if it lacks its rigid body.
 ///
 /// - `persistence`: the mean torque of the previous batch; `persistence-1`: the previous sample's torque.
 /// - `rigid-body`: the URDF's inverse dynamics; `rigid-body+i`: plus the mean residual of the previous batch (a = 1).
-/// - `rls`: tempered recursive least squares on the rigid body's regressor and friction; `rff`: on random Fourier
-///   features of the state.
+/// - `rls`: tempered recursive least squares on the rigid body's regressor and friction; `rls+i`: plus the mean of what it
+///   leaves of the previous batch, having learnt from it; `rff`: on random Fourier features of the state.
 pub fn new(name: &str, config: &Config, arm: Option<&Arm>, joints: usize) -> Option<Box<dyn Learner>> {
     let batch = config.batch;
     Some(match (name, arm) {
@@ -37,6 +38,12 @@ pub fn new(name: &str, config: &Config, arm: Option<&Arm>, joints: usize) -> Opt
         ("rls", Some(arm)) => {
             Box::new(Rls { rls: TemperedRls::new(arm.clone()), batch: Counter::new(batch) })
         }
+        ("rls+i", Some(arm)) => Box::new(RlsIntegrated {
+            rls: TemperedRls::new(arm.clone()),
+            batch: Vec::with_capacity(batch),
+            size: batch,
+            held: [0.0; MAX_JOINTS],
+        }),
         ("rff", arm) => Box::new(Fourier {
             rls: FourierRls::new(config, arm.cloned(), joints),
             batch: Counter::new(batch),
@@ -177,6 +184,40 @@ impl Learner for Rls {
     }
 }
 
+/// [`Rls`], plus what it lacks, on average over the previous batch, having learnt from that.
+struct RlsIntegrated {
+    rls: TemperedRls,
+    batch: Vec<Observation>,
+    size: usize,
+    held: PerJoint,
+}
+
+impl Learner for RlsIntegrated {
+    fn predict(&mut self, sample: &Sample) -> PerJoint {
+        sum(&self.rls.predict(sample.query()), &self.held)
+    }
+
+    fn learn(&mut self, sample: &Sample) {
+        let Some(observation) = &sample.observation else { return };
+        self.rls.observe(&observation.motion, &observation.effort);
+        self.batch.push(*observation);
+        if self.batch.len() < self.size {
+            return;
+        }
+        self.rls.update();
+        let mut left = BatchMean::new(self.size);
+        for observation in self.batch.drain(..) {
+            let known = self.rls.predict(&observation.motion);
+            self.held = left.push(&difference(&observation.effort, &known)).unwrap_or(self.held);
+        }
+    }
+
+    fn new_task(&mut self) {
+        self.batch.clear();
+        self.rls.clear();
+    }
+}
+
 /// Recursive least squares on random Fourier features of the motion.
 struct Fourier {
     rls: FourierRls,
@@ -213,7 +254,7 @@ fn difference(a: &PerJoint, b: &PerJoint) -> PerJoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::{Motion, Observation};
+    use crate::sample::Motion;
 
     /// A pendulum of 1 kg at 0.5 m that falls about y.
     const PENDULUM: &str = r#"<robot name="pendulum">
@@ -266,7 +307,7 @@ mod tests {
 
     #[test]
     fn recursive_least_squares_learns_a_constant_residual() {
-        for name in ["rls", "rff"] {
+        for name in ["rls", "rls+i", "rff"] {
             let errors = errors(name, &[1.0; 3000]);
             let late = errors[2900..].iter().map(|error| error.abs()).fold(0.0, f64::max);
             assert!((errors[0] - 1.0).abs() < 1e-9 && late < 0.3, "{name}: {} {late}", errors[0]);

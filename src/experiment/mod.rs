@@ -5,6 +5,7 @@
 
 pub mod baseline;
 pub mod batch;
+pub mod beyond;
 pub mod comparison;
 pub mod dataset;
 pub mod feed;

@@ -16,6 +16,9 @@ pub trait Learner: Send {
 
     /// A new recording, or a new run within one, begins; what was learnt is carried on.
     fn new_task(&mut self) {}
+
+    /// From now on it is only asked and learns nothing (or, `frozen` being false, learns again): what it predicts may differ.
+    fn freeze(&mut self, _frozen: bool) {}
 }
 
 /// Predicts, scores and learns each of `samples` in turn; `each` sees every sample with its prediction.
@@ -42,9 +45,11 @@ pub fn evaluate_frozen(
     scores: &mut Scores,
     mut each: impl FnMut(&Sample, &PerJoint),
 ) {
+    learner.freeze(true);
     for sample in samples {
         let predicted = learner.predict(sample);
         scores.add(sample.stamp_ns, &predicted, &sample.effort);
         each(sample, &predicted);
     }
+    learner.freeze(false);
 }

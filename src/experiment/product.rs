@@ -7,18 +7,20 @@ use super::Learner;
 use crate::config::Config;
 use crate::dynamics::Arm;
 use crate::learn::Reload;
-use crate::realtime::{FakeClock, InverseDynamics, Limits, Model, Pipeline};
+use crate::realtime::{FakeClock, InverseDynamics, Limits, Model, Pipeline, Tuning};
 use crate::sample::{PerJoint, Sample};
 
 /// [`Pipeline`] around [`InverseDynamics`], every step taken.
 pub struct Product {
     pipeline: Pipeline<InverseDynamics, FakeClock>,
+    tuning: Tuning,
 }
 
 impl Product {
     /// A pipeline around `model`.
     pub fn new(config: &Config, model: InverseDynamics, limits: Limits) -> Product {
-        Product { pipeline: Pipeline::deterministic(config, model, limits) }
+        let tuning = Tuning::from_config(config);
+        Product { pipeline: Pipeline::deterministic(config, model, limits), tuning }
     }
 
     /// A fresh one for these joints, which are `arm`'s if there is one.
@@ -34,7 +36,7 @@ impl Product {
     /// Takes over the part of `other`'s learners that `what` names, as a new task begins with it; both are of the same
     /// configuration and joints.
     pub fn take(&mut self, other: &Product, what: Reload) {
-        self.pipeline.take(other.model().learner(), what);
+        self.pipeline.take(other.model().learnt(), what);
     }
 
     /// The model, as the last sample left it.
@@ -54,5 +56,9 @@ impl Learner for Product {
 
     fn new_task(&mut self) {
         self.pipeline.model_mut().new_task();
+    }
+
+    fn freeze(&mut self, frozen: bool) {
+        self.pipeline.tune(&Tuning { learning: self.tuning.learning && !frozen, ..self.tuning });
     }
 }

@@ -41,20 +41,33 @@ pub enum LearnError {
 pub(super) struct Row {
     pub(super) observation: Observation,
     pub(super) rigid_body: PerJoint,
+    /// The torque beside which a network learns: the rigid body's, unless told otherwise.
+    pub(super) base: PerJoint,
 }
 
-/// The samples of one learning step, shared by all joints of the arm.
+/// The samples of one learning step, shared by all joints of the arm: new ones, and perhaps replayed ones behind them.
+///
+/// Scores, means and integrators are those of the new samples alone; the gradient is over all.
 #[derive(Clone, Debug)]
 pub struct Batch {
     joints: usize,
     rows: Vec<Row>,
+    /// How many rows are new; the others stand behind them.
+    fresh: usize,
     capacity: usize,
+    replayed: usize,
 }
 
 impl Batch {
     /// Room for `capacity` samples of an arm with `joints` joints.
     pub fn new(joints: usize, capacity: usize) -> Self {
-        Batch { joints: joints.min(MAX_JOINTS), rows: Vec::with_capacity(capacity), capacity }
+        Batch::with_replay(joints, capacity, 0)
+    }
+
+    /// [`Batch::new`], with room for as many as `replayed` replayed samples besides.
+    pub fn with_replay(joints: usize, capacity: usize, replayed: usize) -> Self {
+        let rows = Vec::with_capacity(capacity + replayed);
+        Batch { joints: joints.min(MAX_JOINTS), rows, fresh: 0, capacity, replayed }
     }
 
     /// Appends one sample: what was observed, and the rigid body's torque for its motion (zero without one), Nm.
@@ -63,37 +76,60 @@ impl Batch {
         if self.is_full() {
             return false;
         }
-        self.rows.push(Row { observation: *observation, rigid_body: *rigid_body });
+        // What was replayed belongs to the samples before.
+        self.rows.truncate(self.fresh);
+        self.rows.push(Row { observation: *observation, rigid_body: *rigid_body, base: *rigid_body });
+        self.fresh += 1;
+        true
+    }
+
+    /// Another torque beside which new sample number `sample` is learnt, Nm.
+    pub fn set_base(&mut self, sample: usize, base: &PerJoint) {
+        if let Some(row) = self.rows[..self.fresh].get_mut(sample) {
+            row.base = *base;
+        }
+    }
+
+    /// Appends one sample from memory, with the torque beside which it is learnt, Nm. Returns false, and leaves it out, if
+    /// there is no room.
+    pub fn replay(&mut self, motion: &Motion, effort: &PerJoint, base: &PerJoint) -> bool {
+        if self.rows.len() - self.fresh >= self.replayed {
+            return false;
+        }
+        let observation = Observation { motion: *motion, effort: *effort, ..Observation::default() };
+        self.rows.push(Row { observation, rigid_body: *base, base: *base });
         true
     }
 
     /// How much time the samples stand for, s: their number times the mean distance of their stamps. `None` for fewer
     /// than two samples, and for stamps that do not advance.
     pub fn seconds(&self) -> Option<f64> {
-        let (first, last) = (self.rows.first()?, self.rows.last()?);
+        let fresh = &self.rows[..self.fresh];
+        let (first, last) = (fresh.first()?, fresh.last()?);
         let span_ns = last.observation.stamp_ns.checked_sub(first.observation.stamp_ns)?;
-        let gaps = self.rows.len() - 1;
+        let gaps = fresh.len() - 1;
         (gaps > 0 && span_ns > 0).then(|| span_ns as f64 * 1e-9 * (1.0 + 1.0 / gaps as f64))
     }
 
     /// Takes all samples out.
     pub fn clear(&mut self) {
         self.rows.clear();
+        self.fresh = 0;
     }
 
-    /// How many samples it holds.
+    /// How many new samples it holds.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.fresh
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.fresh == 0
     }
 
-    /// Whether it can take no more.
+    /// Whether it can take no more of them.
     pub fn is_full(&self) -> bool {
-        self.rows.len() >= self.capacity
+        self.fresh >= self.capacity
     }
 
     /// Mean over the samples of the measured torque, Nm (zero if empty).
@@ -106,25 +142,35 @@ impl Batch {
         self.mean(|row| &row.rigid_body)
     }
 
-    /// The samples, oldest first, each with the rigid body's torque.
+    /// The new samples, oldest first, each with the rigid body's torque.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = (&Observation, &PerJoint)> {
-        self.rows.iter().map(|row| (&row.observation, &row.rigid_body))
+        self.rows[..self.fresh].iter().map(|row| (&row.observation, &row.rigid_body))
     }
 
-    /// The newest `count` rows, or as many as there are.
-    pub(super) fn newest(&self, count: usize) -> &[Row] {
-        &self.rows[self.rows.len().saturating_sub(count)..]
+    /// The last `count` rows, or as many as there are, and how many of them are new.
+    pub(super) fn newest(&self, count: usize) -> (&[Row], usize) {
+        let left_out = self.rows.len().saturating_sub(count);
+        (&self.rows[left_out..], self.fresh.saturating_sub(left_out))
     }
 
     fn mean(&self, of: impl Fn(&Row) -> &PerJoint) -> PerJoint {
         let mut mean = PerJoint::default();
-        for row in &self.rows {
+        for row in &self.rows[..self.fresh] {
             for (mean, value) in mean[..self.joints].iter_mut().zip(of(row)) {
-                *mean += value / self.rows.len() as f64;
+                *mean += value / self.fresh as f64;
             }
         }
         mean
     }
+}
+
+/// Which of a joint's networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The one that learns.
+    Present,
+    /// The one that was remembered last ([`ArmLearner::snapshot`]).
+    Saved,
 }
 
 /// One [`JointLearner`] per joint.
@@ -151,7 +197,7 @@ impl ArmLearner {
         let joints = (0..count).map(|joint| JointLearner::sharing(config, joint, count, &mut fresh));
         let joints: Vec<JointLearner> = joints.collect::<Result<_, _>>()?;
         Ok(ArmLearner {
-            workspace: Workspace::new(joints[0].network(), config.batch.max(1)),
+            workspace: Workspace::new(joints[0].network(), joints[0].rows()),
             single: Workspace::new(joints[0].network(), 1),
             scaling: Scaling::from_config(config),
             joints,
@@ -188,6 +234,25 @@ impl ArmLearner {
         let finite = self.take_input(motion);
         for ((learner, out), &rigid_body) in self.joints.iter().zip(out).zip(rigid_body) {
             *out = if finite { learner.predict(&mut self.single, rigid_body) } else { f64::NAN };
+        }
+    }
+
+    /// What each joint's network adds to the torque that `motion` takes, Nm, into `out`: neither what it adds to nor an
+    /// integrator. What lies past the arm's joints becomes zero. Not a number if `motion` is not finite.
+    pub fn corrections(&mut self, motion: &Motion, out: &mut PerJoint) {
+        *out = PerJoint::default();
+        let finite = self.take_input(motion);
+        for (learner, out) in self.joints.iter().zip(out) {
+            *out = if finite { learner.correction(&mut self.single) } else { f64::NAN };
+        }
+    }
+
+    /// What `which` network of one joint adds for each new sample of `batch`, Nm, into `out`, which is as long as they are
+    /// many. Not numbers if a motion is not finite.
+    pub fn corrections_on(&mut self, joint: usize, which: Which, batch: &Batch, out: &mut [f64]) {
+        match self.joints.get(joint) {
+            Some(learner) => learner.corrections_on(which, batch, &mut self.workspace, out),
+            None => out.fill(f64::NAN),
         }
     }
 

@@ -13,6 +13,8 @@
 //! | `integrators` | F64 `[joints]` | Nm |
 //! | `scales` | F64 `[4]` | of positions, velocities, accelerations, torques: rad, rad/s, rad/s², Nm |
 //!
+//! Others may add tensors of their own ([`Checkpoint::insert`]); a reader that does not know them leaves them alone.
+//!
 //! The metadata entry `metagd` holds [`Metadata`] as JSON. The last gradients and the optimizers' moments are not saved:
 //! between tasks the paper resets them, and a start from a file is a new task. The same learner gives the same bytes.
 
@@ -67,7 +69,8 @@ impl Reload {
         }
     }
 
-    pub(super) fn networks(self) -> bool {
+    /// Whether the networks come with it, and whatever else was learnt about the arm.
+    pub fn networks(self) -> bool {
         matches!(self, Reload::All | Reload::Network)
     }
 
@@ -257,6 +260,17 @@ struct Tensor {
     bytes: Vec<u8>,
 }
 
+/// The numbers of a tensor, row by row.
+#[derive(Clone, Copy, Debug)]
+pub enum Values<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Double precision.
+    F64(&'a [f64]),
+    /// Counts.
+    U64(&'a [u64]),
+}
+
 impl View for &Tensor {
     fn dtype(&self) -> Dtype {
         self.dtype
@@ -314,6 +328,51 @@ impl Checkpoint {
         Checkpoint { metadata: Metadata::new(learner, config, joints), tensors }
     }
 
+    /// Adds a tensor beside the learner's own.
+    pub fn insert(&mut self, name: &str, shape: &[usize], values: Values) {
+        let tensor = match values {
+            Values::F32(values) => Tensor::f32(shape, values),
+            Values::F64(values) => Tensor { shape: shape.to_vec(), ..Tensor::f64(values) },
+            Values::U64(values) => {
+                let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+                Tensor { dtype: Dtype::U64, shape: shape.to_vec(), bytes }
+            }
+        };
+        self.tensors.insert(name.to_string(), tensor);
+    }
+
+    /// The shape of a tensor, if it is there.
+    pub fn shape(&self, name: &str) -> Option<&[usize]> {
+        self.tensors.get(name).map(|tensor| tensor.shape.as_slice())
+    }
+
+    /// The finite numbers of a tensor of this shape.
+    ///
+    /// # Errors
+    /// [`Refusal`]: absent, another type or shape, or not finite.
+    pub fn f32s(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Refusal> {
+        let (values, _) = self.tensor(name, Dtype::F32, shape)?.as_chunks::<4>();
+        finite(name, values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
+    }
+
+    /// As [`Checkpoint::f32s`].
+    ///
+    /// # Errors
+    /// [`Refusal`]: absent, another type or shape, or not finite.
+    pub fn f64s(&self, name: &str, shape: &[usize]) -> Result<Vec<f64>, Refusal> {
+        let (values, _) = self.tensor(name, Dtype::F64, shape)?.as_chunks::<8>();
+        finite(name, values.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
+    }
+
+    /// As [`Checkpoint::f32s`].
+    ///
+    /// # Errors
+    /// [`Refusal`]: absent, or another type or shape.
+    pub fn u64s(&self, name: &str, shape: &[usize]) -> Result<Vec<u64>, Refusal> {
+        let (values, _) = self.tensor(name, Dtype::U64, shape)?.as_chunks::<8>();
+        Ok(values.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect())
+    }
+
     /// How and for what it was learnt.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
@@ -361,6 +420,46 @@ impl Checkpoint {
         Ok(Checkpoint { metadata, tensors })
     }
 
+    /// Writes it into a temporary file in the path's folder, which is synced and then takes the path's place.
+    ///
+    /// # Errors
+    /// [`CheckpointError`]; the path then holds what it held before. Numbers that are not finite are not saved.
+    pub fn write(&self, path: &Path) -> Result<(), CheckpointError> {
+        let bytes = self
+            .check_finite()
+            .and_then(|()| self.to_bytes())
+            .map_err(|reason| CheckpointError::Refused { path: path.to_path_buf(), reason })?;
+        write_atomically(path, &bytes)
+            .map_err(|source| CheckpointError::Write { path: path.to_path_buf(), source })
+    }
+
+    /// The checkpoint in a file.
+    ///
+    /// # Errors
+    /// [`CheckpointError`], naming the file and what is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, CheckpointError> {
+        let unreadable = |source| CheckpointError::Read { path: path.to_path_buf(), source };
+        let refused = |reason| CheckpointError::Refused { path: path.to_path_buf(), reason };
+        let mut bytes = Vec::new();
+        let file = File::open(path).map_err(unreadable)?;
+        file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(refused(Refusal::TooLarge));
+        }
+        Checkpoint::parse(&bytes).map_err(refused)
+    }
+
+    fn check_finite(&self) -> Result<(), Refusal> {
+        for (name, tensor) in &self.tensors {
+            match tensor.dtype {
+                Dtype::F32 => drop(self.f32s(name, &tensor.shape)?),
+                Dtype::F64 => drop(self.f64s(name, &tensor.shape)?),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Brings what `reload` says into `learner`, which was built from `config` for `joints`, and starts a new task.
     ///
     /// # Errors
@@ -400,7 +499,7 @@ impl Checkpoint {
         if reload.networks() {
             same("learner.hidden", &self.metadata.hidden, &here.hidden)?;
             same("learner.residual", &self.metadata.residual, &here.residual)?;
-            let found = self.f64s("scales", 4)?;
+            let found = self.f64s("scales", &[4])?;
             let wanted = Scaling::from_config(config).to_array();
             for (parameter, (found, wanted)) in SCALES.iter().zip(found.iter().zip(&wanted)) {
                 same(parameter, found, wanted)?;
@@ -428,7 +527,7 @@ impl Checkpoint {
     }
 
     fn restore_networks(&self, learner: &mut ArmLearner) -> Result<(), Refusal> {
-        let integrators = self.f64s("integrators", learner.joints())?;
+        let integrators = self.f64s("integrators", &[learner.joints()])?;
         for (j, learner) in learner.learners_mut().iter_mut().enumerate() {
             let layers = learner.network.layers().to_vec();
             for (l, layer) in layers.into_iter().enumerate() {
@@ -460,16 +559,6 @@ impl Checkpoint {
             }
         }
         Ok(())
-    }
-
-    fn f32s(&self, name: &str, shape: &[usize]) -> Result<Vec<f32>, Refusal> {
-        let (values, _) = self.tensor(name, Dtype::F32, shape)?.as_chunks::<4>();
-        finite(name, values.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect())
-    }
-
-    fn f64s(&self, name: &str, len: usize) -> Result<Vec<f64>, Refusal> {
-        let (values, _) = self.tensor(name, Dtype::F64, &[len])?.as_chunks::<8>();
-        finite(name, values.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
     }
 
     fn tensor(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&[u8], Refusal> {
@@ -554,21 +643,14 @@ fn check_header(bytes: &[u8]) -> Result<(), Refusal> {
 /// synced and then takes the path's place.
 ///
 /// # Errors
-/// [`CheckpointError`]; the path then holds what it held before. Weights that are not finite are not saved.
+/// As [`Checkpoint::write`].
 pub fn save(
     path: &Path,
     learner: &ArmLearner,
     config: &Config,
     joints: &[String],
 ) -> Result<(), CheckpointError> {
-    let refused = |reason| CheckpointError::Refused { path: path.to_path_buf(), reason };
-    for (j, learner) in learner.learners().iter().enumerate() {
-        finite(&format!("joint.{j}"), learner.network().params()).map_err(refused)?;
-        finite("integrators", vec![learner.integrator()]).map_err(refused)?;
-    }
-    let bytes = Checkpoint::of(learner, config, joints).to_bytes().map_err(refused)?;
-    write_atomically(path, &bytes)
-        .map_err(|source| CheckpointError::Write { path: path.to_path_buf(), source })
+    Checkpoint::of(learner, config, joints).write(path)
 }
 
 fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -603,16 +685,8 @@ pub fn load(
     joints: &[String],
     reload: Reload,
 ) -> Result<(), CheckpointError> {
-    let unreadable = |source| CheckpointError::Read { path: path.to_path_buf(), source };
-    let refused = |reason| CheckpointError::Refused { path: path.to_path_buf(), reason };
-    let mut bytes = Vec::new();
-    File::open(path).map_err(unreadable)?.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(refused(Refusal::TooLarge));
-    }
-    Checkpoint::parse(&bytes)
-        .and_then(|checkpoint| checkpoint.restore(learner, config, joints, reload))
-        .map_err(refused)
+    let restored = Checkpoint::read(path)?.restore(learner, config, joints, reload);
+    restored.map_err(|reason| CheckpointError::Refused { path: path.to_path_buf(), reason })
 }
 
 #[cfg(test)]

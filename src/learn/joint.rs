@@ -10,6 +10,7 @@
 //! network leaves over: once per batch, `y += gain · (mean(measured - rigid body - network) - y)`, by default with the
 //! network as it is after its update.
 
+use super::arm::Which;
 use super::kernel::{InstructionSet, LANES};
 use super::network::Gradient;
 use super::real::all_finite;
@@ -137,7 +138,7 @@ impl JointLearner {
         if config.zero_output {
             network.silence_output();
         }
-        let rows = config.batch.max(1);
+        let rows = config.batch.max(1) * if config.replay { 2 } else { 1 };
         let optimiser = MetaGd::for_network(config, &network, fresh);
         Ok(JointLearner {
             joint,
@@ -175,10 +176,47 @@ impl JointLearner {
         self.integrator
     }
 
+    /// How many samples one step learns from at most, replayed ones included.
+    pub(super) fn rows(&self) -> usize {
+        self.targets.len()
+    }
+
     /// The torque for the scaled and finite input that is in `workspace`, Nm.
     pub(super) fn predict(&self, workspace: &mut Workspace<f32>, rigid_body: f64) -> f64 {
+        self.base(rigid_body) + self.correction(workspace) + self.integrator
+    }
+
+    /// The network's part of it.
+    pub(super) fn correction(&self, workspace: &mut Workspace<f32>) -> f64 {
         let output = self.network.forward_again(1, workspace).first().copied().unwrap_or(f32::NAN);
-        self.base(rigid_body) + f64::from(output) * self.scaling.torque + self.integrator
+        f64::from(output) * self.scaling.torque
+    }
+
+    /// The part of `which` network for each of the batch's new samples, into `out`.
+    pub(super) fn corrections_on(
+        &self,
+        which: Which,
+        batch: &Batch,
+        workspace: &mut Workspace<f32>,
+        out: &mut [f64],
+    ) {
+        let network = match which {
+            Which::Present => &self.network,
+            Which::Saved => &self.saved.network,
+        };
+        let width = network.sizes()[0];
+        let (mut finite, mut count) = (true, 0);
+        for (sample, (observation, _)) in batch.rows().take(self.rows().min(out.len())).enumerate() {
+            let input = workspace.input_mut(sample, width);
+            self.scaling.input(&observation.motion, input);
+            finite &= all_finite(input);
+            count += 1;
+        }
+        let outputs = network.forward_again(count, workspace);
+        out.fill(f64::NAN);
+        for (out, &output) in out.iter_mut().zip(outputs).filter(|_| finite) {
+            *out = f64::from(output) * self.scaling.torque;
+        }
     }
 
     /// What the network adds to.
@@ -186,12 +224,12 @@ impl JointLearner {
         if self.residual { rigid_body } else { 0.0 }
     }
 
-    /// One step of MetaGD and of the integrator on `batch`; of a batch longer than `learner.batch`, on its newest rows.
-    /// An empty batch changes nothing. What `workspace`, which has room for `learner.batch` rows, held before does not matter.
+    /// One step of MetaGD and of the integrator on `batch`; of a batch longer than [`JointLearner::rows`], on its last rows.
+    /// An empty batch changes nothing. What `workspace`, which has room for that many rows, held before does not matter.
     pub(super) fn step(&mut self, batch: &Batch, workspace: &mut Workspace<f32>) -> StepReport {
-        let rows = batch.newest(self.targets.len());
+        let (rows, fresh) = batch.newest(self.targets.len());
         let count = rows.len();
-        if count == 0 {
+        if fresh == 0 {
             return StepReport { finite: true, ..StepReport::default() };
         }
         let width = self.network.sizes()[0];
@@ -201,16 +239,16 @@ impl JointLearner {
             let input = workspace.input_mut(sample, width);
             self.scaling.input(&row.observation.motion, input);
             inputs_finite &= all_finite(input);
-            let base = if self.residual { row.rigid_body[joint] } else { 0.0 };
+            let base = if self.residual { row.base[joint] } else { 0.0 };
             *target = ((row.observation.effort[joint] - base) / scale) as f32;
         }
         let targets = &self.targets[..count];
 
         let outputs = self.network.forward_again(count, workspace);
-        let per_row = 1.0 / count as f64;
+        let per_row = 1.0 / fresh as f64;
         let (mut loss, mut rigid_body_mse) = (0.0, 0.0);
-        for (row, &output) in rows.iter().zip(outputs) {
-            let base = if self.residual { row.rigid_body[joint] } else { 0.0 };
+        for (row, &output) in rows.iter().zip(outputs).take(fresh) {
+            let base = if self.residual { row.base[joint] } else { 0.0 };
             let effort = row.observation.effort[joint];
             let error = effort - base - f64::from(output) * scale - self.integrator;
             let rigid_body_error = effort - row.rigid_body[joint];
@@ -218,9 +256,8 @@ impl JointLearner {
             rigid_body_mse += rigid_body_error * rigid_body_error * per_row;
         }
         let mean_left = |outputs: &[f32]| {
-            targets.iter().zip(outputs).map(|(t, o)| f64::from(*t) - f64::from(*o)).sum::<f64>()
-                * scale
-                * per_row
+            let left = targets[..fresh].iter().zip(outputs).map(|(t, o)| f64::from(*t) - f64::from(*o));
+            left.sum::<f64>() * scale * per_row
         };
         let left_before = mean_left(outputs);
         let refused = StepReport { loss_before: loss, rigid_body_mse, ..StepReport::default() };
@@ -241,7 +278,7 @@ impl JointLearner {
 
         if self.gain > 0.0 {
             let left = if self.after_update {
-                mean_left(self.network.forward_again(count, workspace))
+                mean_left(self.network.forward_again(fresh, workspace))
             } else {
                 left_before
             };

@@ -36,8 +36,8 @@ mod real;
 #[cfg(test)]
 mod reference;
 
-pub use arm::{ArmLearner, Batch, LearnError};
-pub use checkpoint::{Checkpoint, CheckpointError, Refusal, Reload};
+pub use arm::{ArmLearner, Batch, LearnError, Which};
+pub use checkpoint::{Checkpoint, CheckpointError, Refusal, Reload, Values};
 pub use joint::{JointLearner, Rates, StepReport};
 pub use kernel::InstructionSet;
 pub use memory::{MAX_RATE, MIN_RATE, Memory, MemoryOptimizer, MemorySettings, Signal, Spacing};

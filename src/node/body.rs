@@ -23,7 +23,6 @@ use super::engine::{Engine, Line, Outlets};
 use super::housekeeping::Housekeeping;
 use crate::config::Config;
 use crate::dynamics::Arm;
-use crate::learn::checkpoint;
 use crate::realtime::runtime::RunCounts;
 use crate::realtime::thread::{resident_bytes, unlock_memory};
 use crate::realtime::{Clock, MonotonicClock};
@@ -194,9 +193,8 @@ impl Body {
         }
         let engine = self.engine()?;
         let joints = engine.joints.clone();
-        let saved = engine
-            .learnt()
-            .and_then(|learnt| Ok(checkpoint::save(Path::new(&config.save), learnt, &config, &joints)?));
+        let saved =
+            engine.learnt().and_then(|learnt| Ok(learnt.save(Path::new(&config.save), &config, &joints)?));
         // Whether or not it was: a disk that is full is not asked again at once.
         self.saved = Instant::now();
         saved?;
@@ -290,7 +288,7 @@ impl Body {
         self.counts = stopped.counts;
         if save && !self.config.save.is_empty() {
             let path = Path::new(&self.config.save);
-            checkpoint::save(path, stopped.model.inner().learner(), &self.config, &joints)?;
+            stopped.model.inner().learnt().save(path, &self.config, &joints)?;
             tracing::info!("saved {}", path.display());
         }
         Ok(())

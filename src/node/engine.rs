@@ -17,12 +17,11 @@ use crossbeam::queue::ArrayQueue;
 use super::fault::PanicAfter;
 use crate::config::Config;
 use crate::dynamics::Arm;
-use crate::learn::checkpoint::{self, Reload};
-use crate::learn::{ArmLearner, InstructionSet};
+use crate::learn::{InstructionSet, Reload};
 use crate::msg::{Float64MultiArray, Header, JointState, Time};
 use crate::realtime::{
-    Command, CommandSender, Drops, Intake, InverseDynamics, LatencyLog, MonotonicClock, Pipeline, Probe,
-    Runtime, SampleSender, Status, Stopped, TelemetryReceiver, TorqueReceiver, Tuning, probe,
+    Command, CommandSender, Drops, Intake, InverseDynamics, LatencyLog, Learnt, MonotonicClock, Pipeline,
+    Probe, Runtime, SampleSender, Status, Stopped, TelemetryReceiver, TorqueReceiver, Tuning, probe,
 };
 use crate::ros::Publisher;
 use crate::sample::Torque;
@@ -59,7 +58,7 @@ pub(super) struct Engine {
     publisher: JoinHandle<(Outlets, Result<()>)>,
     /// The longest that a torque may take to zero at `limits.rate` alone.
     at_rate: Duration,
-    spare: Option<Box<ArmLearner>>,
+    spare: Option<Box<Learnt>>,
 }
 
 impl Engine {
@@ -87,10 +86,10 @@ impl Engine {
         Intake::new(config, &joints)?;
         limits.set_enabled(false);
         if !config.load.is_empty() {
-            checkpoint::load(config.load.as_ref(), model.learner_mut(), config, &joints, reload(config))?;
+            model.learnt_mut().load(config.load.as_ref(), config, &joints, reload(config))?;
             tracing::info!("loaded {} ({})", config.load, config.reload);
         }
-        let spare = Box::new(model.learner().clone());
+        let spare = Box::new(model.learnt().clone());
         let most = limits.magnitude().iter().filter(|most| most.is_finite()).fold(0.0, |a: f64, b| a.max(*b));
         let at_rate = Duration::from_secs_f64((most / config.limit_rate).min(3600.0));
         let pipeline =
@@ -177,7 +176,7 @@ impl Engine {
     }
 
     /// What is learnt so far, as the pinned thread copies it between two samples.
-    pub(super) fn learnt(&mut self) -> Result<&ArmLearner> {
+    pub(super) fn learnt(&mut self) -> Result<&Learnt> {
         let spare = self.spare()?;
         self.exchange(Command::Snapshot(spare))?;
         self.spare.as_deref().ok_or_else(|| anyhow::anyhow!("no copy of the learner has come"))
@@ -187,7 +186,7 @@ impl Engine {
     pub(super) fn load(&mut self, config: &Config) -> Result<()> {
         let what = reload(config);
         let mut spare = self.spare()?;
-        let loaded = checkpoint::load(config.load.as_ref(), &mut spare, config, &self.joints, what);
+        let loaded = spare.load(config.load.as_ref(), config, &self.joints, what);
         if let Err(error) = loaded {
             self.spare = Some(spare);
             return Err(error.into());
@@ -197,8 +196,7 @@ impl Engine {
 
     /// Goes on with fresh networks; the memories for learning rates stay.
     pub(super) fn reset(&mut self, config: &Config) -> Result<()> {
-        let fresh = Box::new(ArmLearner::new(config, &self.joints)?);
-        self.spare()?;
+        let fresh = Box::new(self.spare()?.fresh(config, &self.joints)?);
         self.exchange(Command::Take(fresh, Reload::Network))
     }
 
@@ -228,7 +226,7 @@ impl Engine {
         Ok(())
     }
 
-    fn spare(&mut self) -> Result<Box<ArmLearner>> {
+    fn spare(&mut self) -> Result<Box<Learnt>> {
         // A state that came back too late for who asked for it.
         self.spare = self.spare.take().or_else(|| self.commands.take_back());
         self.spare.take().ok_or_else(|| anyhow::anyhow!("the pinned thread still holds the last copy"))

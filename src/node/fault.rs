@@ -1,7 +1,7 @@
 //! A fault that a test can put into the running node: a panic in the learner, on the pinned thread.
 
 use crate::learn::Reload;
-use crate::realtime::{Health, Model, Tuning};
+use crate::realtime::{Health, Model, Prediction, Tuning};
 use crate::sample::{Motion, Observation, PerJoint};
 
 /// A model that panics at its `n`-th prediction, and is the inner one until then.
@@ -29,14 +29,22 @@ impl<M: Model> Model for PanicAfter<M> {
         self.inner.joints()
     }
 
-    fn predict(&mut self, query: &Motion, predicted: &mut PerJoint, rigid_body: &mut PerJoint) {
+    fn predict(&mut self, query: &Motion) -> Prediction {
         self.left = self.left.saturating_sub(1);
         assert!(self.left > 0, "a panic was injected");
-        self.inner.predict(query, predicted, rigid_body);
+        self.inner.predict(query)
+    }
+
+    fn hear(&mut self, stamp_ns: i64, effort: &PerJoint) {
+        self.inner.hear(stamp_ns, effort);
     }
 
     fn observe(&mut self, observation: &Observation) -> bool {
         self.inner.observe(observation)
+    }
+
+    fn begin_batch(&mut self) {
+        self.inner.begin_batch();
     }
 
     fn step(&mut self, joint: usize) {

@@ -30,7 +30,7 @@ pub use intake::{DropReason, Drops, Intake, IntakeError};
 
 pub use latency::{Hlog, LatencyError, LatencyLog, Stage, Summary, Window, read_hlog};
 pub use limits::{LimitSettings, Limits, LimitsError};
-pub use model::{Health, InverseDynamics, Model, ModelError};
+pub use model::{Health, InverseDynamics, Learnt, Model, ModelError, Prediction};
 pub use pipeline::{BatchReport, Counters, Pipeline};
 
 pub use probe::Probe;

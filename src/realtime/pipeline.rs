@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::clock::{Clock, FakeClock};
 use super::limits::Limits;
-use super::model::{Health, Model};
+use super::model::{Health, Model, Prediction};
 use super::tuning::Tuning;
 use crate::config::Config;
 use crate::learn::Reload;
@@ -97,14 +97,15 @@ impl<M: Model, C: Clock> Pipeline<M, C> {
 
     /// The answer to a sample: predict, gate, limits.
     ///
-    /// With a fresh reference, what is predicted for it is what is commanded. Without one the prediction is for the
+    /// With a fresh reference, what is predicted for it is what is commanded (but for what only repeats the torque measured:
+    /// [`Prediction::commanded`]). Without one the prediction is for the
     /// measured motion, but the command is for that motion at zero acceleration (gravity, Coriolis and friction): a
     /// torque `M(q) q̈` out of the measured acceleration feeds that acceleration back with a gain near one, takes the
     /// arm's inertia away from under its controller, and makes it shake.
     pub fn on_sample(&mut self, sample: &Sample) -> Torque {
-        let mut torque = self.predict(sample);
+        let (mut torque, commanded) = self.answer(sample);
         let wanted = match &sample.reference {
-            Some(_) => torque.predicted,
+            Some(_) => commanded,
             None => self.without_acceleration(&sample.motion),
         };
         torque.feedforward = self.limits.apply(sample.stamp_ns, &wanted);
@@ -114,27 +115,33 @@ impl<M: Model, C: Clock> Pipeline<M, C> {
     /// The first half of that answer, without a torque that may be commanded: what is scored where nothing is commanded. Call
     /// it in place of [`Pipeline::on_sample`].
     pub fn predict(&mut self, sample: &Sample) -> Torque {
-        let mut torque = Torque {
+        self.answer(sample).0
+    }
+
+    /// The prediction for a sample, and what of it may be commanded.
+    fn answer(&mut self, sample: &Sample) -> (Torque, PerJoint) {
+        let Prediction { predicted, commanded, rigid_body } = self.model.predict(sample.query());
+        self.counters.samples += 1;
+        let torque = Torque {
             seq: sample.seq,
             stamp_ns: sample.stamp_ns,
             arrival_ns: sample.arrival_ns,
-            ..Torque::default()
+            feedforward: [0.0; MAX_JOINTS],
+            predicted,
+            rigid_body,
         };
-        self.model.predict(sample.query(), &mut torque.predicted, &mut torque.rigid_body);
-        self.counters.samples += 1;
-        torque
+        (torque, commanded)
     }
 
     fn without_acceleration(&mut self, measured: &Motion) -> PerJoint {
         let steady = Motion { qdd: [0.0; MAX_JOINTS], ..*measured };
-        let (mut predicted, mut rigid_body) = ([0.0; MAX_JOINTS], [0.0; MAX_JOINTS]);
-        self.model.predict(&steady, &mut predicted, &mut rigid_body);
-        predicted
+        self.model.predict(&steady).commanded
     }
 
     /// Learns from the sample that was answered last. If it completes a batch, every joint takes its step, as far as the
     /// deadline allows.
     pub fn learn(&mut self, sample: &Sample) -> Option<BatchReport> {
+        self.model.hear(sample.stamp_ns, &sample.effort);
         let observation = sample.observation.as_ref()?;
         self.model.observe(observation).then(|| self.step_all(sample.arrival_ns))
     }
@@ -148,7 +155,8 @@ impl<M: Model, C: Clock> Pipeline<M, C> {
         let joints = self.model.joints();
         let cpu_before = self.clock.thread_cpu_ns();
         let started_ns = self.clock.now_ns();
-        let mut now_ns = started_ns;
+        self.model.begin_batch();
+        let mut now_ns = self.clock.now_ns();
         let mut done = 0;
         while done < joints {
             let joint = (self.first_joint + done) % joints;
@@ -286,10 +294,10 @@ mod tests {
         fn joints(&self) -> usize {
             7
         }
-        fn predict(&mut self, query: &Motion, predicted: &mut PerJoint, _: &mut PerJoint) {
-            for (joint, predicted) in predicted[..7].iter_mut().enumerate() {
-                *predicted = query.q[joint] + query.qdd[joint];
-            }
+        fn predict(&mut self, query: &Motion) -> Prediction {
+            let sum = |joint| if joint < 7 { query.q[joint] + query.qdd[joint] } else { 0.0 };
+            let predicted = std::array::from_fn(sum);
+            Prediction { predicted, commanded: predicted, ..Prediction::default() }
         }
         fn observe(&mut self, _: &Observation) -> bool {
             self.gathered += 1;

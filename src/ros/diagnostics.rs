@@ -403,6 +403,7 @@ impl Period<'_> {
         card.count("missed unexplained", deadline.unexplained_misses, earlier.unexplained_misses);
         card.text("missed in a row at worst", deadline.worst_consecutive);
         card.count("joint steps left out", deadline.skipped_joint_steps, earlier.skipped_joint_steps);
+        card.text("payload changes noticed", now.health.payload_changes);
         let level = if share > thresholds.misses_error {
             DiagnosticStatus::ERROR
         } else if share > thresholds.misses_warn {

@@ -160,6 +160,7 @@ impl Subjects {
             ("learning.misses", deadline.misses as f64),
             ("learning.unexplained_misses", deadline.unexplained_misses as f64),
             ("learning.joint_steps_left_out", deadline.skipped_joint_steps as f64),
+            ("learning.payload_changes", now.health.payload_changes as f64),
             ("output.enabled", f64::from(u8::from(now.enabled))),
             ("output.published", now.published as f64),
             ("output.rate_hz", rate(now.published, earlier.published)),
@@ -202,7 +203,7 @@ mod tests {
     }
 
     fn snapshot() -> Snapshot {
-        let mut health = Health { gates_open: 0b10, scored: 0b10, ..Health::default() };
+        let mut health = Health { gates_open: 0b10, scored: 0b10, payload_changes: 5, ..Health::default() };
         (health.learner_mse[1], health.rigid_body_mse[1]) = (0.25, 4.0);
         let mut now = Snapshot {
             at_ns: S / 10,
@@ -250,6 +251,7 @@ mod tests {
             ("output.rate_hz", 970.0),
             ("dropped.future", 2.0),
             ("learning.misses", 4.0),
+            ("learning.payload_changes", 5.0),
             ("latency.arrival_to_torque.p99_us", 85.0),
             ("process.resident_bytes", 123_456_789.0),
         ] {
