@@ -15,6 +15,7 @@ use crate::ros::rosout::Rosout;
 
 pub mod demo;
 pub mod doctor;
+pub mod experiment;
 pub mod graph;
 pub mod latency;
 pub mod node;
@@ -105,6 +106,8 @@ pub enum Command {
     Play(play::Args),
     /// Runs recordings (bags, CSV) through the learner as the robot would, and scores the torques it predicts.
     Replay(replay::Args),
+    /// Carries out one of the paper's experiments: tables, figures, and what of the claims holds.
+    Experiment(experiment::Args),
     /// Prints the percentiles of latency logs; several files are merged.
     Latency(latency::Args),
     /// Says what this computer grants a real-time thread, and what to change.
@@ -121,7 +124,11 @@ impl Command {
             Command::Simulate(args) => (Some(&mut args.graph), None),
             Command::Play(args) => (Some(&mut args.graph), None),
             Command::Replay(args) => (None, Some(&mut args.parameters)),
-            Command::Demo(_) | Command::Latency(_) | Command::Doctor(_) | Command::Params(_) => (None, None),
+            Command::Demo(_)
+            | Command::Experiment(_)
+            | Command::Latency(_)
+            | Command::Doctor(_)
+            | Command::Params(_) => (None, None),
         }
     }
 
@@ -151,6 +158,7 @@ pub fn run(mut cli: Cli, rosout: Option<Rosout>) -> ExitCode {
         Command::Play(args) => play::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Params(args) => params::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Replay(args) => replay::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Experiment(args) => experiment::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Latency(args) => latency::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args),
     };

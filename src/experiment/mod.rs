@@ -8,7 +8,10 @@ pub mod comparison;
 pub mod feed;
 pub mod prequential;
 pub mod product;
+pub mod report;
+pub mod rosenbrock;
 pub mod score;
+pub mod sweep;
 
 pub use prequential::{Learner, evaluate};
 pub use score::{JointScore, Scores};

@@ -1,11 +1,13 @@
-//! What a person reads: plain-text tables and the format of numbers.
+//! What a person reads: plain-text tables, figures, and the format of numbers.
 //!
 //! Contract: called by commands once their figures are complete, never from the pinned thread; allocates freely.
 //! Everything is returned as text; only the commands print it.
 
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, TableStyle};
 
+pub mod findings;
 pub mod latency;
+pub mod plot;
 pub mod scores;
 
 /// The width, in columns of a terminal, in which every table must stay readable.

@@ -1,0 +1,109 @@
+//! `metagd experiment`: the paper's experiments, each by one command.
+//!
+//! Contract: the report goes to standard output; figures, the report as JSON and the runs' outcomes into one folder. A sweep that is
+//! started again in its folder goes on where it broke off.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use serde::Serialize;
+
+use super::Usage;
+use crate::experiment::report::Report;
+use crate::experiment::rosenbrock::Rosenbrock;
+use crate::experiment::sweep::{self, Experiment, Header, Options, Shard};
+use crate::report;
+
+/// `metagd experiment`
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    which: Which,
+    #[command(flatten)]
+    sweep: SweepArgs,
+}
+
+/// The experiments.
+#[derive(clap::Subcommand, Debug)]
+enum Which {
+    /// GD and MetaGD on a test function of two variables (section IV-B, Fig. 2).
+    Rosenbrock,
+}
+
+/// How the runs are carried out.
+#[derive(clap::Args, Debug)]
+#[command(next_help_heading = "Runs")]
+struct SweepArgs {
+    /// The small size, for a first look and for tests.
+    #[arg(long, global = true)]
+    quick: bool,
+    /// Folder for figures, report.json and runs.jsonl. Default: runs/NAME, with --quick runs/NAME-quick.
+    #[arg(long, global = true, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Carry out only every Nth run from the Ith on (from 0), and report nothing.
+    #[arg(long, global = true, value_name = "I/N", conflicts_with = "merge")]
+    shard: Option<Shard>,
+    /// Carry out nothing: report on the outcomes of all shards.
+    #[arg(long, global = true, value_name = "DIR", num_args = 1..)]
+    merge: Vec<PathBuf>,
+    /// How many threads to use. Default: one per core.
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// Print JSON to standard output instead of tables.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+/// Runs `metagd experiment`.
+///
+/// # Errors
+/// [`Usage`] for options that do not go together; else what is wrong with a run, an input or the folder.
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let sweep = &args.sweep;
+    match &args.which {
+        Which::Rosenbrock => conduct(&Rosenbrock { quick: sweep.quick }, sweep),
+    }
+}
+
+/// What `--json` prints and report.json holds.
+#[derive(Serialize)]
+struct Json<'a> {
+    header: &'a Header,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+/// Carries out `experiment`; prints the report and draws the figures, unless it is a shard.
+fn conduct<E: Experiment>(experiment: &E, args: &SweepArgs) -> anyhow::Result<()> {
+    if args.shard.is_some() && args.json {
+        return Err(Usage("--shard reports nothing, so --json does not go with it".into()).into());
+    }
+    let name = experiment.name();
+    let default =
+        || PathBuf::from("runs").join(if args.quick { format!("{name}-quick") } else { name.into() });
+    let dir = args.out.clone().unwrap_or_else(default);
+    let options = Options {
+        dir: dir.clone(),
+        quick: args.quick,
+        shard: args.shard,
+        merge: args.merge.clone(),
+        jobs: args.jobs.map(usize::from),
+    };
+    let Some((header, report)) = sweep::carry_out(experiment, &options)? else {
+        return Ok(());
+    };
+    let write = |file: &str, text: &str| {
+        let path = dir.join(file);
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    for figure in &report.figures {
+        write(&figure.file(), &report::plot::svg(figure)?)?;
+    }
+    let json = serde_json::to_string_pretty(&Json { header: &header, report: &report })? + "\n";
+    write("report.json", &json)?;
+    if args.json {
+        return super::print(&json);
+    }
+    let text = report::findings::render(&header, &report);
+    super::print(&format!("{text}folder: {}\n", dir.display()))
+}
