@@ -21,12 +21,12 @@ use serde::Serialize;
 
 use super::Usage;
 use super::parameters::ParameterArgs;
-use crate::bag::{BagError, Recording, RecordingOptions};
+use crate::bag::Recording;
 use crate::config::{Config, LEARNERS};
-use crate::dynamics::Arm;
 use crate::experiment::comparison::{Comparison, Contender, Contestant, Sink};
 use crate::experiment::feed::Feed;
 use crate::experiment::product::Product;
+use crate::experiment::recordings::Recordings;
 use crate::experiment::{JointScore, Scores, baseline};
 use crate::learn::checkpoint::{self, Reload};
 use crate::realtime::thread::thread_cpu_ns;
@@ -165,70 +165,6 @@ impl Figures {
     }
 }
 
-/// The recordings, the arm and its joints, as far as they fit together.
-struct Setup {
-    recordings: Vec<Recording>,
-    joints: Vec<String>,
-    arm: Option<Arm>,
-    notes: Vec<String>,
-}
-
-impl Setup {
-    /// Opens the inputs. Joints are those of the parameters, else the URDF's, else the first recording's.
-    fn open(args: &Args, config: &Config) -> anyhow::Result<Setup> {
-        let torque_topic = Some(config.topic_torque.clone()).filter(|topic| !topic.is_empty());
-        let open_all = |joints: &[String]| -> Result<Vec<Recording>, BagError> {
-            let mut options = RecordingOptions {
-                topic: args.topic.clone(),
-                torque_topic: torque_topic.clone(),
-                joints: joints.to_vec(),
-                salvage: args.salvage,
-            };
-            let mut recordings: Vec<Recording> = Vec::with_capacity(args.inputs.len());
-            for input in &args.inputs {
-                let recording = Recording::open(input, &options)?;
-                if options.joints.is_empty() {
-                    options.joints = recording.joints().to_vec();
-                }
-                recordings.push(recording);
-            }
-            Ok(recordings)
-        };
-        let mut notes = vec![];
-        let mut arm = Arm::from_config(config)?;
-        let wanted = match &arm {
-            Some(arm) => arm.joint_names().to_vec(),
-            None => config.joints.clone(),
-        };
-        let recordings = match open_all(&wanted) {
-            Err(BagError::Joints { path, what }) if arm.is_some() && config.joints.is_empty() => {
-                notes.push(format!(
-                    "no rigid body: {}'s joints are not those of {} ({what})",
-                    path.display(),
-                    config.urdf
-                ));
-                arm = None;
-                open_all(&[])?
-            }
-            opened => opened?,
-        };
-        let joints = match &arm {
-            Some(arm) => arm.joint_names().to_vec(),
-            None => recordings[0].joints().to_vec(),
-        };
-        if config.urdf.is_empty() {
-            notes.push("no rigid body: no URDF was given (--urdf)".into());
-        }
-        if let Some(arm) = &arm {
-            notes.extend(arm.notes().iter().cloned());
-        }
-        for recording in &recordings {
-            notes.extend(recording.notes().iter().cloned());
-        }
-        Ok(Setup { recordings, joints, arm, notes })
-    }
-}
-
 /// Runs `metagd replay`.
 ///
 /// # Errors
@@ -268,7 +204,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             return Err(Usage(format!("--each does not go with {why}")).into());
         }
     }
-    let setup = Setup::open(args, &config)?;
+    let setup = Recordings::open(&args.inputs, &config, args.topic.as_deref(), args.salvage)?;
     if setup.arm.is_none() {
         names.retain(|name| !baseline::needs_rigid_body(name));
     }
@@ -287,7 +223,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// A fresh model with the configured checkpoint, if `load`.
-fn model(config: &Config, setup: &Setup, load: bool) -> anyhow::Result<(InverseDynamics, Limits)> {
+fn model(config: &Config, setup: &Recordings, load: bool) -> anyhow::Result<(InverseDynamics, Limits)> {
     let mut model = InverseDynamics::new(config, setup.arm.clone(), &setup.joints)?;
     if load && !config.load.is_empty() {
         let reload = match config.reload.as_str() {
@@ -303,7 +239,11 @@ fn model(config: &Config, setup: &Setup, load: bool) -> anyhow::Result<(InverseD
 }
 
 /// The contenders of these names; the configured learner starts from the configured checkpoint, the others fresh.
-fn contenders(names: &[String], config: &Config, setup: &Setup) -> anyhow::Result<Vec<(String, Contender)>> {
+fn contenders(
+    names: &[String],
+    config: &Config,
+    setup: &Recordings,
+) -> anyhow::Result<Vec<(String, Contender)>> {
     names
         .iter()
         .map(|name| {
@@ -322,7 +262,7 @@ fn contenders(names: &[String], config: &Config, setup: &Setup) -> anyhow::Resul
 }
 
 /// A bar on standard error over the rows of all inputs; nothing where standard error is no terminal.
-fn progress(setup: &Setup) -> ProgressBar {
+fn progress(setup: &Recordings) -> ProgressBar {
     let rows: Option<u64> = setup.recordings.iter().map(Recording::len_hint).sum();
     let (bar, template) = match rows {
         Some(rows) => (ProgressBar::new(rows), "{msg} {wide_bar} {pos}/{len} rows, {eta} left"),
@@ -346,7 +286,7 @@ struct Passed {
 }
 
 /// The whole comparison.
-fn replay(args: &Args, config: &Config, names: &[String], setup: &Setup) -> anyhow::Result<Report> {
+fn replay(args: &Args, config: &Config, names: &[String], setup: &Recordings) -> anyhow::Result<Report> {
     let mut notes = setup.notes.clone();
     let mut drops: BTreeMap<String, u64> = BTreeMap::new();
     let mut latency = None;
@@ -419,7 +359,7 @@ fn replay(args: &Args, config: &Config, names: &[String], setup: &Setup) -> anyh
 fn pass(
     args: &Args,
     config: &Config,
-    setup: &Setup,
+    setup: &Recordings,
     inputs: Range<usize>,
     contenders: Vec<(String, Contender)>,
     sink: Option<Sink>,
@@ -483,7 +423,7 @@ fn pass(
 }
 
 /// Saves the configured learner, if the configuration says where.
-fn save(config: &Config, setup: &Setup, model: &InverseDynamics) -> anyhow::Result<()> {
+fn save(config: &Config, setup: &Recordings, model: &InverseDynamics) -> anyhow::Result<()> {
     if !config.save.is_empty() {
         checkpoint::save(Path::new(&config.save), model.learner(), config, &setup.joints)?;
         tracing::info!("saved {}", config.save);
@@ -493,7 +433,12 @@ fn save(config: &Config, setup: &Setup, model: &InverseDynamics) -> anyhow::Resu
 
 /// Where `--out` is given, writes the predictions there: `t` in s of the recording's clock, `measured.JOINT` and `LEARNER.JOINT`
 /// in Nm.
-fn sink<'a>(args: &Args, setup: &Setup, names: &[String], file: &str) -> anyhow::Result<Option<Sink<'a>>> {
+fn sink<'a>(
+    args: &Args,
+    setup: &Recordings,
+    names: &[String],
+    file: &str,
+) -> anyhow::Result<Option<Sink<'a>>> {
     let Some(dir) = &args.out else { return Ok(None) };
     let (path, joints) = (dir.join(file), &setup.joints);
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;

@@ -5,13 +5,18 @@
 
 pub mod baseline;
 pub mod comparison;
+pub mod dataset;
 pub mod feed;
+pub mod passes;
 pub mod prequential;
 pub mod product;
+pub mod recordings;
 pub mod report;
 pub mod rosenbrock;
 pub mod score;
 pub mod sweep;
 
-pub use prequential::{Learner, evaluate};
+pub use dataset::Dataset;
+pub use passes::{Entrant, Passes};
+pub use prequential::{Learner, evaluate, evaluate_frozen};
 pub use score::{JointScore, Scores};

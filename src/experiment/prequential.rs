@@ -1,7 +1,7 @@
 //! Prequential evaluation: each sample is first predicted, then learnt from (Dawid 1984; Gama et al. 2013).
 //!
-//! Contract: [`evaluate`] walks one slice of samples for one learner; a long recording is walked slice by slice, so
-//! that memory stays bounded and every learner sees exactly the same samples. Allocates nothing itself.
+//! Contract: [`evaluate`] and [`evaluate_frozen`] walk one slice of samples for one learner; a long recording is walked slice by slice, so
+//! that memory stays bounded and every learner sees exactly the same samples. They allocate nothing themselves.
 
 use super::Scores;
 use crate::sample::{PerJoint, Sample};
@@ -32,5 +32,19 @@ pub fn evaluate(
         }
         each(sample, &predicted);
         learner.learn(sample);
+    }
+}
+
+/// Predicts and scores each of `samples` in turn with what was learnt before, and learns nothing; `each` as in [`evaluate`].
+pub fn evaluate_frozen(
+    learner: &mut dyn Learner,
+    samples: &[Sample],
+    scores: &mut Scores,
+    mut each: impl FnMut(&Sample, &PerJoint),
+) {
+    for sample in samples {
+        let predicted = learner.predict(sample);
+        scores.add(sample.stamp_ns, &predicted, &sample.effort);
+        each(sample, &predicted);
     }
 }

@@ -5,6 +5,8 @@
 
 use super::Learner;
 use crate::config::Config;
+use crate::dynamics::Arm;
+use crate::learn::Reload;
 use crate::realtime::{FakeClock, InverseDynamics, Limits, Model, Pipeline};
 use crate::sample::{PerJoint, Sample};
 
@@ -17,6 +19,22 @@ impl Product {
     /// A pipeline around `model`.
     pub fn new(config: &Config, model: InverseDynamics, limits: Limits) -> Product {
         Product { pipeline: Pipeline::deterministic(config, model, limits) }
+    }
+
+    /// A fresh one for these joints, which are `arm`'s if there is one.
+    ///
+    /// # Errors
+    /// The model's and the limits'.
+    pub fn fresh(config: &Config, arm: Option<&Arm>, joints: &[String]) -> anyhow::Result<Product> {
+        let model = InverseDynamics::new(config, arm.cloned(), joints)?;
+        let limits = model.limits(config)?;
+        Ok(Product::new(config, model, limits))
+    }
+
+    /// Takes over the part of `other`'s learners that `what` names, as a new task begins with it; both are of the same
+    /// configuration and joints.
+    pub fn take(&mut self, other: &Product, what: Reload) {
+        self.pipeline.take(other.model().learner(), what);
     }
 
     /// The model, as the last sample left it.

@@ -2,6 +2,8 @@
 //!
 //! Contract: one [`Scores`] per learner, fed by one thread; [`Scores::add`] allocates nothing.
 
+use serde::{Deserialize, Serialize};
+
 use crate::sample::{MAX_JOINTS, PerJoint};
 
 /// How long the paper's "mean loss over the first 500 ms" lasts, ns.
@@ -29,7 +31,10 @@ pub struct JointScore {
 }
 
 /// Running scores of one learner over one or more phases (a phase is one recording, or one run within it).
-#[derive(Clone, Debug)]
+///
+/// They can be stored, and merged with others afterwards; what is read back begins a phase.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
 pub struct Scores {
     joints: usize,
     count: u64,
@@ -110,6 +115,42 @@ impl Scores {
     }
 }
 
+/// [`Scores`] in a file, with what an arm has of joints and a place for what is not a number.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    count: u64,
+    early_count: u64,
+    /// By joint: squared error, that of the first 500 ms, mean torque, squared deviations from it.
+    sums: Vec<[Option<f64>; 4]>,
+}
+
+impl From<Scores> for Stored {
+    fn from(scores: Scores) -> Stored {
+        let finite = |value: f64| value.is_finite().then_some(value);
+        let row = |sums: &Sums| {
+            [sums.squared_error, sums.early_squared_error, sums.mean, sums.deviations].map(finite)
+        };
+        Stored {
+            count: scores.count,
+            early_count: scores.early_count,
+            sums: scores.sums[..scores.joints].iter().map(row).collect(),
+        }
+    }
+}
+
+impl From<Stored> for Scores {
+    fn from(stored: Stored) -> Scores {
+        let mut scores = Scores::new(stored.sums.len());
+        (scores.count, scores.early_count) = (stored.count, stored.early_count);
+        for (sums, row) in scores.sums.iter_mut().zip(&stored.sums) {
+            let [squared_error, early_squared_error, mean, deviations] =
+                row.map(|value| value.unwrap_or(f64::NAN));
+            *sums = Sums { squared_error, early_squared_error, mean, deviations };
+        }
+        scores
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,5 +219,20 @@ mod tests {
         assert!(scores.joints()[0].nmse.is_nan());
         scores.add(2, &one(f64::NAN), &one(3.0));
         assert!(scores.joints()[0].rms.is_nan());
+    }
+
+    #[test]
+    fn what_is_stored_comes_back_also_where_it_is_no_number() {
+        let mut scores = Scores::new(2);
+        let mut predicted = one(1.0);
+        predicted[1] = f64::NAN;
+        scores.add(0, &predicted, &one(2.5));
+        scores.add(600_000_000, &predicted, &one(0.5));
+        let text = serde_json::to_string(&scores).unwrap();
+        let mut back: Scores = serde_json::from_str(&text).unwrap();
+        assert_eq!((back.count(), back.joints()[0]), (2, scores.joints()[0]));
+        assert!(back.joints()[1].rms.is_nan());
+        back.merge(&scores);
+        assert_eq!(back.joints()[0], scores.joints()[0], "twice the same");
     }
 }

@@ -21,6 +21,8 @@ const MASS_MISMATCH: f64 = 0.12;
 const COM_MISMATCH: f64 = 0.012;
 /// Motor turns per joint turn, which is the torque ripple's number of waves per turn.
 const GEAR_RATIO: f64 = 160.0;
+/// How often friction swells and ebbs along one turn of an uneven joint.
+const UNEVEN_WAVES: f64 = 3.0;
 /// Amplitude of the torque ripple, as a fraction of the effort limit.
 const RIPPLE: f64 = 0.002;
 /// Sensor noise, standard deviation: rad, rad/s, Nm, and Nm per Nm of effort limit.
@@ -112,7 +114,7 @@ impl fmt::Display for Payload {
 }
 
 /// How the simulated arm differs from the nominal one, and how it stands.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SimOptions {
     /// Seed of everything random: inertias, friction, ripple phases, noise.
     pub seed: u64,
@@ -124,6 +126,9 @@ pub struct SimOptions {
     pub mismatch: f64,
     /// Friction, 1 in proportion to the effort limits (Coulomb some 0.5 % of them, see [`Friction`]), 0 none.
     pub friction: f64,
+    /// By which share, 0 to 1, friction swells and ebbs with the joint's position: what no regressor of rigid body and
+    /// friction holds. 0 is the same friction everywhere.
+    pub uneven: f64,
     /// Torque ripple, 1 is an amplitude of 0.2 % of the effort limit, 0 none.
     pub ripple: f64,
     /// Sensor noise, 1 like an LWR's (2e-5 rad, 1e-3 rad/s, 0.06 to 0.09 Nm), 0 none.
@@ -140,6 +145,7 @@ impl Default for SimOptions {
             payload: Payload::None,
             mismatch: 1.0,
             friction: 1.0,
+            uneven: 0.0,
             ripple: 1.0,
             noise: 1.0,
             step: 0.25e-3,
@@ -173,6 +179,7 @@ pub struct Measurement {
 pub struct SimArm {
     arm: Arm,
     friction: Friction,
+    uneven: f64,
     ripple_amplitude: PerJoint,
     ripple_phase: PerJoint,
     effort_limit: PerJoint,
@@ -218,6 +225,7 @@ impl SimArm {
         let mut sim = SimArm {
             arm,
             friction,
+            uneven: options.uneven.clamp(0.0, 1.0),
             ripple_amplitude,
             ripple_phase,
             effort_limit: effort,
@@ -275,8 +283,9 @@ impl SimArm {
     pub fn required_torque(&self, motion: &Motion) -> PerJoint {
         let mut torque = self.arm.inverse_dynamics(motion);
         for (joint, torque) in torque[..self.arm.len()].iter_mut().enumerate() {
+            let (q, qd) = (motion.q[joint], motion.qd[joint]);
             *torque +=
-                self.friction.torque(joint, motion.qd[joint]) - self.disturbance(joint, motion.q[joint]);
+                self.unevenness(joint, q) * self.friction.torque(joint, qd) - self.disturbance(joint, q);
         }
         torque
     }
@@ -349,6 +358,11 @@ impl SimArm {
         ripple - STOP_STIFFNESS * self.effort_limit[joint] * self.beyond_stop(joint, q)
     }
 
+    /// What friction is multiplied by at `q`; exactly 1 for an even joint.
+    fn unevenness(&self, joint: usize, q: f64) -> f64 {
+        1.0 + self.uneven * (UNEVEN_WAVES * q + self.ripple_phase[joint]).sin()
+    }
+
     /// How far `q` lies beyond the joint's limits, rad, signed.
     fn beyond_stop(&self, joint: usize, q: f64) -> f64 {
         let limits = self.arm.limits(joint);
@@ -360,7 +374,7 @@ impl SimArm {
         let n = self.arm.len();
         let mut damping = PerJoint::default();
         for (joint, damping) in damping[..n].iter_mut().enumerate() {
-            *damping = self.friction.secant(joint, self.qd[joint]);
+            *damping = self.unevenness(joint, self.q[joint]) * self.friction.secant(joint, self.qd[joint]);
             if self.beyond_stop(joint, self.q[joint]) != 0.0 {
                 *damping += STOP_DAMPING * STOP_STIFFNESS * self.effort_limit[joint];
             }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 
-use super::{Args, Setup, model, progress, save};
+use super::{Args, Recordings, model, progress, save};
 use crate::config::Config;
 use crate::experiment::Learner;
 use crate::experiment::feed::Feed;
@@ -75,7 +75,7 @@ impl Learner for Recorded {
 }
 
 /// Paces all inputs through a [`Runtime`], and saves the configured checkpoint.
-pub(super) fn run(args: &Args, config: &Config, setup: &Setup) -> anyhow::Result<Paced> {
+pub(super) fn run(args: &Args, config: &Config, setup: &Recordings) -> anyhow::Result<Paced> {
     let (model, limits) = model(config, setup, true)?;
     let mut log = LatencyLog::new(config, args.out.as_deref())?;
     let mut feed = Feed::new(config, &setup.joints)?;
@@ -160,7 +160,7 @@ fn receive(torques: &TorqueReceiver<InverseDynamics>, done: &AtomicBool) -> Reco
 /// Sends every sample when its stamp says so.
 fn pace(
     args: &Args,
-    setup: &Setup,
+    setup: &Recordings,
     feed: &mut Feed,
     runtime: &Runtime<InverseDynamics>,
 ) -> anyhow::Result<()> {
