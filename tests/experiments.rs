@@ -87,3 +87,17 @@ fn a_sweep_resumed_or_shared_reports_what_the_whole_does() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(1) && errors.contains("1 of 3 runs are missing"), "{errors}");
 }
+
+#[test]
+fn index() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = experiment("index", dir.path(), &["--data", "nowhere"]);
+    assert!(text.contains("skipped, no recording in nowhere") && text.contains("\n+ agreement"), "{text}");
+    let report = report(dir.path());
+    assert_eq!(report["claims"].as_array().unwrap().len(), 2);
+    for table in report["tables"].as_array().unwrap() {
+        let rows = table["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), 7);
+        assert!(rows.iter().flat_map(|row| &row.as_array().unwrap()[1..]).all(|cell| cell.is_f64()), "{table}");
+    }
+}

@@ -9,6 +9,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::Usage;
+use crate::experiment::index::Indexed;
 use crate::experiment::report::Report;
 use crate::experiment::rosenbrock::Rosenbrock;
 use crate::experiment::sweep::{self, Experiment, Header, Options, Shard};
@@ -28,6 +29,13 @@ pub struct Args {
 enum Which {
     /// GD and MetaGD on a test function of two variables (section IV-B, Fig. 2).
     Rosenbrock,
+    /// What a memory may be indexed by besides the gradient, and whether a carried one helps a fresh network (future work of
+    /// the paper).
+    Index {
+        /// Folder of the recordings. Default: METAGD_DATA, else ../shared/data.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
 }
 
 /// How the runs are carried out.
@@ -62,6 +70,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = &args.sweep;
     match &args.which {
         Which::Rosenbrock => conduct(&Rosenbrock { quick: sweep.quick }, sweep),
+        Which::Index { data } => conduct(&Indexed { quick: sweep.quick, data: data.clone() }, sweep),
     }
 }
 

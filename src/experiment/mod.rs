@@ -7,6 +7,7 @@ pub mod baseline;
 pub mod comparison;
 pub mod dataset;
 pub mod feed;
+pub mod index;
 pub mod passes;
 pub mod prequential;
 pub mod product;
