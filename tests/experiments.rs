@@ -255,3 +255,20 @@ fn beyond() {
         assert!(row[5].as_f64().unwrap() < 25.0, "{row}");
     }
 }
+
+#[test]
+fn index() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = experiment("index", dir.path(), &["--data", "nowhere"]);
+    assert!(text.contains("skipped, no recording in nowhere") && text.contains("\n+ agreement"), "{text}");
+    let report = report(dir.path());
+    assert_eq!(report["claims"].as_array().unwrap().len(), 2);
+    for table in report["tables"].as_array().unwrap() {
+        let rows = table["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), 7);
+        assert!(
+            rows.iter().flat_map(|row| &row.as_array().unwrap()[1..]).all(|cell| cell.is_f64()),
+            "{table}"
+        );
+    }
+}

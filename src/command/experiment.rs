@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::experiment::batch::Batch;
 use crate::experiment::beyond::Beyond;
 use crate::experiment::dataset::Recorded;
+use crate::experiment::index::Indexed;
 #[cfg(feature = "experiments")]
 use crate::experiment::mnist::{self, Mnist};
 use crate::experiment::online::Online;
@@ -59,6 +60,13 @@ enum Which {
     /// Beyond the paper: the mix of experts against every baseline, online and frozen, and in closed loop.
     Beyond {
         /// Folder of recordings. Default: what METAGD_DATA names, else ../shared/data.
+        #[arg(long, value_name = "DIR")]
+        data: Option<PathBuf>,
+    },
+    /// What a memory may be indexed by besides the gradient, and whether a carried one helps a fresh network (future work of
+    /// the paper).
+    Index {
+        /// Folder of the recordings. Default: METAGD_DATA, else ../shared/data.
         #[arg(long, value_name = "DIR")]
         data: Option<PathBuf>,
     },
@@ -183,6 +191,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         Which::Beyond { data } => {
             conduct(&Beyond { quick: sweep.quick, data: Recorded::folder(data.as_deref()) }, sweep)
         }
+        Which::Index { data } => conduct(&Indexed { quick: sweep.quick, data: data.clone() }, sweep),
     }
 }
 

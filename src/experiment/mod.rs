@@ -9,6 +9,7 @@ pub mod beyond;
 pub mod comparison;
 pub mod dataset;
 pub mod feed;
+pub mod index;
 #[cfg(feature = "experiments")]
 pub mod mnist;
 pub mod online;

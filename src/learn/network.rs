@@ -493,6 +493,15 @@ impl<T: Real> Network<T> {
         }
     }
 
+    /// The gradient of the batch's mean squared error `mean((output - target)²)` by all parameters, in the order of
+    /// [`Network::params`] and not clipped, for the batch that went [`forward`](Network::forward) last. Allocates: a joint's
+    /// learner has a way of its own.
+    pub fn gradient(&self, targets: &[T], workspace: &mut Workspace<T>) -> Vec<T> {
+        let mut gradient = Gradient::new(&self.matrices, true, T::max_value());
+        self.backward(targets, workspace, &mut gradient);
+        self.outside(&gradient.values)
+    }
+
     /// Takes over `other`'s parameters; both must be of the same shape. Does not allocate.
     pub fn copy_from(&mut self, other: &Network<T>) {
         self.params.copy_from_slice(&other.params);
