@@ -88,6 +88,33 @@ fn a_sweep_resumed_or_shared_reports_what_the_whole_does() {
     assert!(output.status.code() == Some(1) && errors.contains("1 of 3 runs are missing"), "{errors}");
 }
 
+#[test]
+fn batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = experiment("batch", dir.path(), &["--dropout", "0.05"]);
+    assert!(
+        text.starts_with("metagd experiment batch --quick --dropout 0.05 --memory-rate 0.01\n"),
+        "{text}"
+    );
+    let report = report(dir.path());
+    let rows = report["tables"][0]["rows"].as_array().unwrap();
+    let row = |learner: &str, task: &str| {
+        let of = |row: &&Value| row[0] == learner && row[1] == task;
+        rows.iter().find(of).unwrap_or_else(|| panic!("no {learner}, {task} in {rows:?}"))
+    };
+    for (learner, task) in
+        [("GD", "horizontal"), ("MetaGD", "vertical"), ("MetaGD, memory carried", "vertical")]
+    {
+        let (before, after) =
+            (row(learner, task)[2].as_f64().unwrap(), row(learner, task)[4].as_f64().unwrap());
+        assert!(after < 0.7 * before, "{learner}, {task}: {before} {after}");
+    }
+    // The same start, another descent.
+    let [fresh, carried] = ["MetaGD", "MetaGD, memory carried"].map(|learner| row(learner, "vertical"));
+    assert!(fresh[2] == carried[2] && fresh[3] != carried[3], "{fresh} {carried}");
+    assert_eq!(report["claims"].as_array().unwrap().len(), 4);
+}
+
 /// The titles of a report's tables.
 fn titles(report: &Value) -> Vec<&str> {
     report["tables"].as_array().unwrap().iter().map(|table| table["title"].as_str().unwrap()).collect()

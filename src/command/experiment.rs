@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::Usage;
 use crate::config::Config;
+use crate::experiment::batch::Batch;
 use crate::experiment::dataset::Recorded;
 use crate::experiment::online::Online;
 use crate::experiment::real::{Given, Real};
@@ -36,6 +37,15 @@ enum Which {
     Real(RealArgs),
     /// GD and MetaGD on a test function of two variables (section IV-B, Fig. 2).
     Rosenbrock,
+    /// Full-batch learning of what a wrong rigid-body model leaves, on two tasks in turn (section IV-D1, Fig. 4).
+    Batch {
+        /// Share of the hidden units that are dropped in training.
+        #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = dropout)]
+        dropout: f64,
+        /// Learning rate of MetaGD's memories.
+        #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = memory_rate)]
+        memory_rate: f64,
+    },
 }
 
 /// The simulated arm that lifts.
@@ -106,6 +116,20 @@ struct SweepArgs {
     json: bool,
 }
 
+fn dropout(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=0.9).contains(&share) => Ok(share),
+        _ => Err("must be a number from 0 to 0.9".into()),
+    }
+}
+
+fn memory_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 10.0 => Ok(rate),
+        _ => Err("must be a number above 0, to 10".into()),
+    }
+}
+
 /// Runs `metagd experiment`.
 ///
 /// # Errors
@@ -119,6 +143,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         }
         Which::Real(args) => conduct(&args.experiment(sweep.quick)?, sweep),
         Which::Rosenbrock => conduct(&Rosenbrock { quick: sweep.quick }, sweep),
+        Which::Batch { dropout, memory_rate } => {
+            conduct(&Batch::new(sweep.quick, *dropout, *memory_rate), sweep)
+        }
     }
 }
 
