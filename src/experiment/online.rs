@@ -312,19 +312,21 @@ impl Online {
             / data.samples() as f64;
         vec![
             format!(
-                "Simulated KUKA LWR4+ at 1 kHz, axis 1 horizontal: joint 1 carries {} Nm on average. {} trials of 3 to 4 s \
-                 with no, 1 kg and 3 kg at the flange; base rates {}.",
+                "Simulated KUKA LWR4+ at 1 kHz, axis 1 horizontal: joint 1 carries {} Nm on average. {} \
+                 trials of 3 to 4 s with no, 1 kg and 3 kg at the flange; base rates {}.",
                 number(torque),
                 self.simulated.trials,
                 rates.join(", ")
             ),
-            "\"raw\": the paper's learner, the whole torque from scratch (preset paper: [50, 50, 50], K = 20, clip 2, memory rate \
-             0.01; the paper does not give these; the gradients of GD are clipped too). \"robot\": the preset of the node, the rigid body's residual with an integrator, at \
-             the same base rates. Every prediction is scored before it is learnt from; persistence is the mean torque of the 10 ms \
-             before, persistence-1 the torque 1 ms before."
+            "\"raw\": the paper's learner, the whole torque from scratch (preset paper: [50, 50, 50], K = \
+             20, clip 2, memory rate 0.01; the paper does not give these; the gradients of GD are \
+             clipped too). \"robot\": the preset of the node, the rigid body's residual with an \
+             integrator, at the same base rates. Every prediction is scored before it is learnt from; \
+             persistence is the mean torque of the 10 ms before, persistence-1 the torque 1 ms before."
                 .into(),
-            "rel.: reload, mem.: the memories alone carried into a fresh network, fr.: frozen on the next trial; l, h: light, heavy. \
-             Frozen, persistence is a constant, and rigid-body+i the rigid body with a constant."
+            "rel.: reload, mem.: the memories alone carried into a fresh network, fr.: frozen on the next \
+             trial; l, h: light, heavy. Frozen, persistence is a constant, and rigid-body+i the rigid \
+             body with a constant."
                 .into(),
         ]
     }
@@ -332,7 +334,8 @@ impl Online {
     fn table_of_the_paper(&self, found: &Found) -> Table {
         let mut table = Table::new(
             format!(
-                "Table I: mean loss over the first 500 ms [Nm²], joint 1, mean over base rates, ± over {} trials",
+                "Table I: mean loss over the first 500 ms [Nm²], joint 1, mean over base rates, ± over {} \
+                 trials",
                 self.simulated.trials
             ),
             head("", &OF_THE_PAPER),
@@ -464,11 +467,13 @@ impl Online {
         let mut claims = vec![
             Claim {
                 holds: Holds::of(&fresh.iter().map(|(gd, metagd)| 2.0 * metagd <= *gd).collect::<Vec<_>>()),
-                why: "The scale is another: how much joint 1 carries in the first 500 ms is in the row \"nothing\"; the paper names \
-                      neither its load nor its network, K, clip and memory rate."
+                why: "The scale is another: how much joint 1 carries in the first 500 ms is in the row \
+                      \"nothing\"; the paper names neither its load nor its network, K, clip and memory \
+                      rate."
                     .into(),
                 ..compared(
-                    "Table I, no reload: MetaGD's loss over the first 500 ms is half of GD's or less (no, light, heavy).",
+                    "Table I, no reload: MetaGD's loss over the first 500 ms is half of GD's or less (no, \
+                     light, heavy).",
                     "gd against metagd",
                     &fresh,
                     "",
@@ -490,8 +495,9 @@ impl Online {
                 "Table I, reload: the third task begins still lower than the second (gd, metagd).",
                 "light against heavy",
                 &both(reload_light, reload_heavy),
-                "Here the third task is the greater change: it adds 2 kg to what the second had, the second 1 kg to nothing. Who has \
-                 learnt little by then gains from the longer practice, who has learnt much pays for the change.",
+                "Here the third task is the greater change: it adds 2 kg to what the second had, the \
+                 second 1 kg to nothing. Who has learnt little by then gains from the longer practice, \
+                 who has learnt much pays for the change.",
             ),
             Claim {
                 claim: "A learning step of all joints takes less than 3 ms.".into(),
@@ -506,25 +512,29 @@ impl Online {
                 "",
             ),
             compared(
-                "(Asked, not in the paper) MetaGD is better than repeating the mean torque of the 10 ms before.",
+                "(Asked, not in the paper) MetaGD is better than repeating the mean torque of the 10 ms \
+                 before.",
                 "persistence against metagd",
                 &against("persistence", "metagd, raw", &OF_THE_PAPER, &shown_early),
-                "The loss over the first 500 ms rewards whoever finds the offset first, and persistence finds it within one batch.",
+                "The loss over the first 500 ms rewards whoever finds the offset first, and persistence \
+                 finds it within one batch.",
             ),
             compared(
-                "(Asked) A carried memory makes a fresh network learn faster (metagd; light, heavy at each base rate).",
+                "(Asked) A carried memory makes a fresh network learn faster (metagd; light, heavy at \
+                 each base rate).",
                 "without and with the memory",
                 &with_memory("metagd, raw"),
-                "With the memory carried, the base rate is forgotten: the loss is much the same at every one, which is a gain where \
-                 the base rate was too low and a loss where it was right for the start.",
+                "With the memory carried, the base rate is forgotten: the loss is much the same at every \
+                 one, which is a gain where the base rate was too low and a loss where it was right for \
+                 the start.",
             ),
             compared(
-                "(Asked) What MetaGD has learnt in one lift holds for the next: frozen, it is better than the nominal rigid body \
-                 (RMS; no, light, heavy).",
+                "(Asked) What MetaGD has learnt in one lift holds for the next: frozen, it is better than \
+                 the nominal rigid body (RMS; no, light, heavy).",
                 "rigid body against metagd",
                 &against("rigid-body", "metagd, raw", &FROZEN, &whole),
-                "In one pass the network follows the torque as it goes rather than learning it as a function of the state; only a \
-                 payload that the rigid body does not know of is worse.",
+                "In one pass the network follows the torque as it goes rather than learning it as a \
+                 function of the state; only a payload that the rigid body does not know of is worse.",
             ),
         ];
         if self.networks.contains(&("adam", "paper")) {
@@ -536,14 +546,15 @@ impl Online {
                     "",
                 ),
                 compared(
-                    "(Asked) The same of a memory on top of Adam (adam+memory; light, heavy at each base rate).",
+                    "(Asked) The same of a memory on top of Adam (adam+memory; light, heavy at each base \
+                     rate).",
                     "without and with the memory",
                     &with_memory("adam+memory, raw"),
                     "",
                 ),
                 compared(
-                    "(Asked) On the rigid body's residual, MetaGD is better over the whole movement than the rigid body with an \
-                     integrator (RMS).",
+                    "(Asked) On the rigid body's residual, MetaGD is better over the whole movement than \
+                     the rigid body with an integrator (RMS).",
                     "rigid-body+i against metagd, robot",
                     &against("rigid-body+i", "metagd, robot", &OF_THE_PAPER, &whole),
                     "What is left beside an integrator of the same speed is little.",
@@ -604,8 +615,8 @@ fn figure(found: &Found) -> Figure {
     };
     Figure {
         name: "online-convergence".into(),
-        caption: "Fig. 5: loss over time while a lift is learnt, joint 1: mean over base rates and trials, band from the best to \
-                  the worst trial"
+        caption: "Fig. 5: loss over time while a lift is learnt, joint 1: mean over base rates and \
+                  trials, band from the best to the worst trial"
             .into(),
         columns: 1,
         panels: (0..TASKS.len()).map(panel).collect(),
