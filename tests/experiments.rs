@@ -144,3 +144,30 @@ fn mnist_says_which_feature_it_needs() {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.code() == Some(2) && errors.contains("feature `experiments`"), "{errors}");
 }
+
+#[test]
+fn batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = experiment("batch", dir.path(), &["--dropout", "0.05"]);
+    assert!(
+        text.starts_with("metagd experiment batch --quick --dropout 0.05 --memory-rate 0.01\n"),
+        "{text}"
+    );
+    let report = report(dir.path());
+    let rows = report["tables"][0]["rows"].as_array().unwrap();
+    let row = |learner: &str, task: &str| {
+        let of = |row: &&Value| row[0] == learner && row[1] == task;
+        rows.iter().find(of).unwrap_or_else(|| panic!("no {learner}, {task} in {rows:?}"))
+    };
+    for (learner, task) in
+        [("GD", "horizontal"), ("MetaGD", "vertical"), ("MetaGD, memory carried", "vertical")]
+    {
+        let (before, after) =
+            (row(learner, task)[2].as_f64().unwrap(), row(learner, task)[4].as_f64().unwrap());
+        assert!(after < 0.7 * before, "{learner}, {task}: {before} {after}");
+    }
+    // The same start, another descent.
+    let [fresh, carried] = ["MetaGD", "MetaGD, memory carried"].map(|learner| row(learner, "vertical"));
+    assert!(fresh[2] == carried[2] && fresh[3] != carried[3], "{fresh} {carried}");
+    assert_eq!(report["claims"].as_array().unwrap().len(), 4);
+}

@@ -9,6 +9,7 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::Usage;
+use crate::experiment::batch::Batch;
 #[cfg(feature = "experiments")]
 use crate::experiment::mnist::{self, Mnist};
 use crate::experiment::report::Report;
@@ -30,6 +31,15 @@ pub struct Args {
 enum Which {
     /// GD and MetaGD on a test function of two variables (section IV-B, Fig. 2).
     Rosenbrock,
+    /// Full-batch learning of what a wrong rigid-body model leaves, on two tasks in turn (section IV-D1, Fig. 4).
+    Batch {
+        /// Share of the hidden units that are dropped in training.
+        #[arg(long, value_name = "SHARE", default_value_t = 0.1, value_parser = dropout)]
+        dropout: f64,
+        /// Learning rate of MetaGD's memories.
+        #[arg(long, value_name = "RATE", default_value_t = 0.01, value_parser = memory_rate)]
+        memory_rate: f64,
+    },
     /// A convolutional network on three tasks of handwritten digits (section IV-C, Fig. 3).
     #[cfg(feature = "experiments")]
     Mnist(mnist::Options),
@@ -72,6 +82,20 @@ struct SweepArgs {
     json: bool,
 }
 
+fn dropout(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.0..=0.9).contains(&share) => Ok(share),
+        _ => Err("must be a number from 0 to 0.9".into()),
+    }
+}
+
+fn memory_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate > 0.0 && rate <= 10.0 => Ok(rate),
+        _ => Err("must be a number above 0, to 10".into()),
+    }
+}
+
 /// Runs `metagd experiment`.
 ///
 /// # Errors
@@ -80,6 +104,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let sweep = &args.sweep;
     match &args.which {
         Which::Rosenbrock => conduct(&Rosenbrock { quick: sweep.quick }, sweep),
+        Which::Batch { dropout, memory_rate } => {
+            conduct(&Batch::new(sweep.quick, *dropout, *memory_rate), sweep)
+        }
         #[cfg(feature = "experiments")]
         Which::Mnist(options) => conduct(&Mnist::new(options.clone(), sweep.quick)?, sweep),
         #[cfg(not(feature = "experiments"))]

@@ -4,6 +4,7 @@
 //! deterministic: the same samples, seed and build give bit-identical torques and scores on the same kind of processor.
 
 pub mod baseline;
+pub mod batch;
 pub mod comparison;
 pub mod feed;
 #[cfg(feature = "experiments")]

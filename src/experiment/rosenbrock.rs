@@ -284,9 +284,9 @@ fn curves(outcomes: &[&(Run, Outcome)]) -> Figure {
         traces.iter().map(|(name, style, trace)| Curve::over_steps(name, *style, &value(trace))).collect()
     };
     let rate = |d: usize| curve(&|trace: &Trace| trace.rates.iter().map(|rates| rates[d]).collect());
-    let panel = |title: &str, y: Axis, curves| Panel {
+    let panel = |title: &str, steps: usize, y: Axis, curves| Panel {
         title: title.into(),
-        x: Axis::linear("step"),
+        x: Axis::linear("step").within(0.0, steps as f64),
         y,
         curves,
         ..Panel::default()
@@ -296,18 +296,18 @@ fn curves(outcomes: &[&(Run, Outcome)]) -> Figure {
         caption: "loss, and the learning rates applied in both coordinates, over the steps".into(),
         columns: 3,
         panels: vec![
-            panel("Loss", Axis::log("loss"), curve(&|trace| trace.losses.clone())),
-            panel("Rate applied to x1", Axis::linear("learning rate"), rate(0)),
-            panel("Rate applied to x2", Axis::linear("learning rate"), rate(1)),
+            panel("Loss", STEPS, Axis::log("loss"), curve(&|trace| trace.losses.clone())),
+            panel("Rate applied to x1", 40, Axis::linear("learning rate"), rate(0)),
+            panel("Rate applied to x2", 40, Axis::linear("learning rate"), rate(1)),
         ],
     }
 }
 
 fn paths(outcomes: &[&(Run, Outcome)]) -> Figure {
     let (x, y) = ((-0.5, 1.75), (-0.75, 1.75));
-    let mut field = Field::of(x, y, (91, 101), |x, y| (1e-3 + loss([x, y])).log10());
+    let mut field = Field::of(x, y, (136, 151), |x, y| (1e-3 + loss([x, y])).log10());
     field.shaded = true;
-    field.levels = [-1.0, 0.0, 1.0, 2.0, 2.5].to_vec();
+    field.levels = [-0.5, 0.0, 1.0, 2.0, 2.5].to_vec();
     let curves = traces(outcomes).into_iter().map(|(label, style, trace)| Curve {
         label,
         style,
@@ -323,7 +323,7 @@ fn paths(outcomes: &[&(Run, Outcome)]) -> Figure {
     };
     Figure {
         name: "rosenbrock-paths".into(),
-        caption: "the ways down; lines at losses of 0.1, 1, 10, 100, 316, darker where it is greater".into(),
+        caption: "the ways down; lines at losses of 0.3, 1, 10, 100, 316, darker where it is greater".into(),
         columns: 1,
         panels: vec![Panel {
             title: "Paths".into(),

@@ -116,7 +116,7 @@ mod tests {
             text.starts_with("metagd experiment x --quick\nversion 1, commit unknown\nA\nB\nthe small"),
             "{text}"
         );
-        let rows = "\nloss\nlearner  after 10    after 20\n-----------------------------\n\
+        let rows = "\nloss\nlearner  after 10     after 20\n------------------------------\n\
                     gd           1.50  2.00 ±0.250\n";
         assert!(text.contains(rows), "{text}");
         assert!(text.contains("\nclaim 1, does NOT hold: word"), "{text}");

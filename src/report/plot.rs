@@ -275,6 +275,13 @@ fn draw(panel: &Panel, area: &Area<'_>) -> Drawn {
     Ok(())
 }
 
+/// The plotting area in its own pixels, where it begins, and its size.
+fn pixels<'b>(chart: &Chart<'_, 'b>) -> (Area<'b>, (i32, i32), (i32, i32)) {
+    let area = chart.plotting_area();
+    let (width, height) = area.dim_in_pixel();
+    (area.strip_coord_spec(), area.get_base_pixel(), (width as i32, height as i32))
+}
+
 /// Runs of points that can be drawn.
 fn pieces<'a>(points: &'a [[f64; 2]], x: &Scale, y: &Scale) -> Vec<&'a [[f64; 2]]> {
     points.split(|point| !x.holds(point[0]) || !y.holds(point[1])).filter(|piece| !piece.is_empty()).collect()
@@ -295,15 +302,12 @@ fn band(curve: &Curve, x: &Scale, y: &Scale, chart: &mut Chart<'_, '_>) -> Drawn
 
 fn line(curve: &Curve, x: &Scale, y: &Scale, chart: &mut Chart<'_, '_>) -> Drawn {
     let style = style(curve.style);
-    let area = chart.plotting_area().strip_coord_spec();
-    let (left, top) = chart.plotting_area().get_base_pixel();
-    let size = chart.plotting_area().dim_in_pixel();
+    let (area, (left, top), size) = pixels(chart);
     let pixel = |point: &[f64; 2]| {
         let (px, py) = chart.plotting_area().map_coordinate(&(point[0], point[1]));
         (px - left, py - top)
     };
-    let seen =
-        |&(px, py): &(i32, i32)| (0..=size.0 as i32).contains(&px) && (0..=size.1 as i32).contains(&py);
+    let seen = |&(px, py): &(i32, i32)| (0..=size.0).contains(&px) && (0..=size.1).contains(&py);
     for piece in pieces(&curve.points, x, y) {
         let mut path: Vec<(i32, i32)> = piece.iter().map(pixel).collect();
         path.dedup();
@@ -329,7 +333,7 @@ fn line(curve: &Curve, x: &Scale, y: &Scale, chart: &mut Chart<'_, '_>) -> Drawn
 }
 
 /// What of a path lies within (0, 0) and `size`.
-fn clipped(path: &[(i32, i32)], size: (u32, u32)) -> Vec<Vec<(i32, i32)>> {
+fn clipped(path: &[(i32, i32)], size: (i32, i32)) -> Vec<Vec<(i32, i32)>> {
     let mut parts: Vec<Vec<(i32, i32)>> = Vec::new();
     for ends in path.windows(2) {
         let (a, b) =
@@ -427,7 +431,7 @@ fn mark(style: &Style, (x, y): (i32, i32), area: &Area<'_>) -> Drawn {
     }
 }
 
-/// Shades from white (least) to grey (greatest).
+/// Shades from white (least) to grey (greatest), in sixteen steps.
 fn shade(field: &Field, chart: &mut Chart<'_, '_>) -> Drawn {
     let usable = || field.values.iter().flatten().filter(|value| value.is_finite());
     let (least, greatest) =
@@ -438,14 +442,29 @@ fn shade(field: &Field, chart: &mut Chart<'_, '_>) -> Drawn {
     }
     let step = |(from, to): (f64, f64), count: usize| (to - from) / (count - 1) as f64;
     let (dx, dy) = (step(field.x, columns), step(field.y, rows));
-    let cells = field.values.iter().enumerate().flat_map(|(r, row)| {
-        row.iter().take(columns).enumerate().filter(|(_, value)| value.is_finite()).map(move |(c, value)| {
-            let grey = 255 - (150.0 * (value - least) / (greatest - least)) as u8;
-            let (x, y) = (field.x.0 + (c as f64 - 0.5) * dx, field.y.0 + (r as f64 - 0.5) * dy);
-            Rectangle::new([(x, y), (x + dx, y + dy)], RGBColor(grey, grey, grey).filled())
-        })
-    });
-    chart.draw_series(cells)?;
+    let grey = |value: f64| {
+        let share = (value - least) / (greatest - least);
+        value.is_finite().then(|| 255 - 6 * (15.0 * share).round() as u8)
+    };
+    let (area, (left, top), (width, height)) = pixels(chart);
+    let pixel = |x: f64, y: f64| {
+        let (px, py) = chart.plotting_area().map_coordinate(&(x, y));
+        ((px - left).clamp(0, width), (py - top).clamp(0, height))
+    };
+    for (r, row) in field.values.iter().enumerate() {
+        let y = field.y.0 + (r as f64 - 0.5) * dy;
+        let mut from = 0;
+        for alike in row[..columns.min(row.len())].chunk_by(|a, b| grey(*a) == grey(*b)) {
+            let to = from + alike.len();
+            let [start, end] = [from, to].map(|c| field.x.0 + (c as f64 - 0.5) * dx);
+            from = to;
+            let Some(grey) = grey(alike[0]) else { continue };
+            // A pixel more, so that no seam is left between neighbours.
+            let ((x0, y0), (x1, y1)) = (pixel(start, y + dy), pixel(end, y));
+            let corners = [(x0, y0), ((x1 + 1).min(width), (y1 + 1).min(height))];
+            area.draw(&Rectangle::new(corners, RGBColor(grey, grey, grey).filled()))?;
+        }
+    }
     Ok(())
 }
 
