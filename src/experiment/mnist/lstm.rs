@@ -156,6 +156,7 @@ fn features(gradient: f32) -> [f32; FEATURES + 1] {
 /// its parts would go through memory a dozen times.
 struct Cells;
 
+#[allow(clippy::needless_range_loop)] // through half a dozen arrays at once
 impl CustomOp2 for Cells {
     fn name(&self) -> &'static str {
         "LSTM cells"
