@@ -576,6 +576,8 @@ impl Model for InverseDynamics {
                     stamp_ns += 1;
                 }
                 self.begin_batch();
+                // As many as there will ever be.
+                while self.batch.replay(&motion, &[1.0; MAX_JOINTS], &[0.0; MAX_JOINTS]) {}
                 for joint in 0..self.joints() {
                     self.step(joint);
                     self.score(joint);
