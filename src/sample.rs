@@ -83,7 +83,7 @@ pub struct Torque {
     /// The feed-forward torque after gate and limits, Nm: the only one that may be commanded. Without a fresh reference
     /// it is for the measured motion at zero acceleration.
     pub feedforward: PerJoint,
-    /// What the model predicted, after the gate and before the limits, Nm: the one that is scored.
+    /// What the model predicted, before the limits, Nm: the one that is scored.
     pub predicted: PerJoint,
     /// The rigid body's part of it, Nm (zero without a URDF).
     pub rigid_body: PerJoint,

@@ -11,7 +11,7 @@ use metagd::realtime::{
     Clock, Command, Intake, InverseDynamics, Learnt, Limits, Model, MonotonicClock, Pipeline, Prediction,
     RealtimeError, Runtime, Status, Telemetry, Tuning,
 };
-use metagd::sample::{MAX_JOINTS, Motion, Observation, PerJoint, Sample, Torque};
+use metagd::sample::{MAX_JOINTS, Motion, Observation, Sample, Torque};
 
 const MS: i64 = 1_000_000;
 const PATIENCE: Duration = Duration::from_secs(20);

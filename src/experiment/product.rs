@@ -1,6 +1,6 @@
 //! The product itself as a contestant: the very pipeline that the pinned thread runs, without a deadline.
 //!
-//! Contract: as [`Learner`]; deterministic. What is scored is the torque after the gate and before the limits, so the torque
+//! Contract: as [`Learner`]; deterministic. What is scored is the torque predicted, before the limits, so the torque
 //! that would be commanded, which nothing learns from, is left out.
 
 use super::Learner;

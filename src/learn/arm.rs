@@ -389,6 +389,45 @@ mod tests {
     }
 
     #[test]
+    fn what_is_replayed_is_learnt_but_neither_scored_nor_integrated() {
+        let config = Config { replay: true, integrator_after_update: false, ..Config::default() };
+        let joints = names(2);
+        let mut plain = ArmLearner::new(&config, &joints).unwrap();
+        stream(&mut plain, &config, 0, 20);
+        let (mut replaying, batch) = (plain.clone(), batch(2, 10, 20));
+        let mut both = Batch::with_replay(2, 10, 3);
+        for (observation, rigid_body) in batch.rows() {
+            assert!(both.push(observation, rigid_body));
+        }
+        assert!(both.is_full());
+        let replayed = (0..5).filter(|_| both.replay(&motion(9.0), &[40.0; 16], &[1.0; 16])).count();
+        assert_eq!((replayed, both.len(), both.rows().len()), (3, 10, 10));
+        assert_eq!((both.mean_effort(), both.seconds()), (batch.mean_effort(), batch.seconds()));
+        let (alone, with) = (plain.step(0, &batch), replaying.step(0, &both));
+        assert_eq!((alone.loss_before, alone.rigid_body_mse), (with.loss_before, with.rigid_body_mse));
+        let of = |arm: &ArmLearner| arm.joint(0).unwrap().integrator();
+        assert_eq!(of(&plain), of(&replaying));
+        let at = |arm: &mut ArmLearner| arm.predict_joint(0, &motion(9.0), 1.0);
+        assert!(at(&mut replaying) > at(&mut plain), "nearer to 40 Nm");
+    }
+
+    #[test]
+    fn what_a_sample_is_learnt_beside_may_be_another_torque_than_the_rigid_bodys() {
+        let config = Config { integrator_gain: 0.0, ..Config::default() };
+        let mut arm = ArmLearner::new(&config, &names(1)).unwrap();
+        let mut batch = batch(1, 10, 0);
+        let efforts: Vec<PerJoint> = batch.rows().map(|(observation, _)| observation.effort).collect();
+        efforts.iter().enumerate().for_each(|(sample, effort)| batch.set_base(sample, effort));
+        batch.set_base(10, &[0.0; 16]);
+        let report = arm.step(0, &batch);
+        assert_eq!(report.loss_before, 0.0, "nothing is left over");
+        assert!(report.rigid_body_mse > 1.0);
+        let mut corrections = [f64::NAN; 10];
+        arm.corrections_on(0, Which::Present, &batch, &mut corrections);
+        assert_eq!(corrections, [0.0; 10]);
+    }
+
+    #[test]
     fn every_learner_learns_in_both_presets() {
         for preset in ["robot", "paper"] {
             for learner in LEARNERS {
@@ -554,7 +593,8 @@ mod tests {
 
     #[test]
     fn joints_beyond_the_arm_and_empty_batches_are_no_panic() {
-        let mut arm = ArmLearner::new(&Config::default(), &names(2)).unwrap();
+        let config = Config { replay: false, ..Config::default() };
+        let mut arm = ArmLearner::new(&config, &names(2)).unwrap();
         assert!(arm.predict_joint(2, &Motion::default(), 0.0).is_nan());
         assert!(!arm.step(99, &batch(2, 10, 0)).finite);
         arm.snapshot(99);

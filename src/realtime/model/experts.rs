@@ -61,6 +61,10 @@ impl Blend {
     const RIGID_BODY: Blend =
         Blend { body: 1.0, base: 0.0, network: 0.0, persistence: [0.0; SMOOTHINGS.len()], offset: 0.0 };
 
+    /// The torque measured last alone.
+    const LAST: Blend =
+        Blend { body: 0.0, base: 0.0, network: 0.0, persistence: [1.0, 0.0, 0.0], offset: 0.0 };
+
     fn torque(&self, of: &Torques) -> f64 {
         // A network that is no number is none.
         let correction = if of.correction.is_finite() { of.correction } else { 0.0 };
@@ -89,7 +93,7 @@ impl JointMix {
         integrators: [[0.0; GAINS.len()]; FAMILIES],
         losses: [0.0; EXPERTS],
         scored: false,
-        predicted: Blend::RIGID_BODY,
+        predicted: Blend::LAST,
         commanded: Blend::RIGID_BODY,
     };
 
@@ -157,7 +161,7 @@ pub(super) struct Mix {
 }
 
 impl Mix {
-    /// Experts of equal rights; until a joint's first batch its torque is the rigid body's.
+    /// Experts of equal rights; until a joint's first batch the torque measured last is predicted, and the rigid body's commanded.
     pub(super) fn new(config: &Config, has_body: bool, has_rls: bool) -> Self {
         let with = |there: bool, family: usize, kinds: u16| if there { kinds << (family * KINDS) } else { 0 };
         let members = |body, others| {
@@ -294,7 +298,7 @@ impl Mix {
         let weights: [f64; EXPERTS] = std::array::from_fn(weight);
         let sum: f64 = weights.iter().sum();
         if !(sum > 0.0) {
-            return Blend::RIGID_BODY;
+            return if is_member(PERSISTENCE) { Blend::LAST } else { Blend::RIGID_BODY };
         }
         let persistence = std::array::from_fn(|which| weights[PERSISTENCE + which] / sum);
         let mut blend = Blend { body: 0.0, base: 0.0, network: 0.0, persistence, offset: 0.0 };
@@ -388,7 +392,10 @@ mod tests {
     fn whoever_is_right_gets_the_weight() {
         let wave = |k: u32| 3.0 * (0.9 * f64::from(k)).sin();
         let mut right = mix();
-        assert_eq!(right.torques(0, &Torques { body: 2.0, base: 9.0, correction: 9.0 }), (2.0, 2.0));
+        let of = Torques { body: 2.0, base: 9.0, correction: 9.0 };
+        assert_eq!(right.torques(0, &of), (9.0, 2.0), "nothing was measured yet");
+        right.hear(&[5.0; MAX_JOINTS]);
+        assert_eq!(right.torques(0, &of), (5.0, 2.0));
         learn(&mut right, 50, wave, |truth| truth);
         let (predicted, commanded) = right.torques(0, &Torques { body: 7.0, base: 1.0, correction: 0.0 });
         assert!((predicted - 1.0).abs() < 1e-6 && (commanded - 1.0).abs() < 1e-6, "{predicted} {commanded}");

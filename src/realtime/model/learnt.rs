@@ -109,6 +109,9 @@ impl Learnt {
     /// A task begins (the paper's phase).
     pub(super) fn new_task(&mut self) {
         self.learner.new_task();
+        if let Some(mix) = &mut self.mix {
+            mix.forget_newest();
+        }
         if let Some(frozen) = &mut self.frozen {
             frozen.new_task();
             (0..self.learner.joints()).for_each(|joint| self.learner.snapshot(joint));
@@ -146,7 +149,7 @@ impl Learnt {
         if what.networks() {
             self.copy_parts(other);
         }
-        if what != Reload::None && self.frozen.is_some() {
+        if what != Reload::None {
             self.new_task();
         }
     }
@@ -208,7 +211,7 @@ impl Learnt {
         if reload.networks() {
             restored.restore_parts(checkpoint, joints.len())?;
         }
-        if reload != Reload::None && restored.frozen.is_some() {
+        if reload != Reload::None {
             restored.new_task();
         }
         Ok(restored)

@@ -84,7 +84,7 @@ pub trait Model: Send {
     /// The number of joints, at most [`MAX_JOINTS`].
     fn joints(&self) -> usize;
 
-    /// The torques for `query`, after the gate.
+    /// The torques for `query`; what may be commanded, after the gate.
     fn predict(&mut self, query: &Motion) -> Prediction;
 
     /// The torque measured with the sample that was answered last, before anything else is learnt of it.
@@ -361,9 +361,8 @@ impl Model for InverseDynamics {
         let familiarity = frozen.map_or(1.0, |frozen| frozen.familiarity(query));
         for joint in 0..learner.joints() {
             let (predicted, commanded) = (&mut torque.predicted[joint], &mut torque.commanded[joint]);
-            if !self.gate.is_open(joint) {
-                (*predicted, *commanded) = (rigid_body[joint], rigid_body[joint]);
-            } else if let Some(frozen) = frozen {
+            let mut is_mixed = false;
+            if let Some(frozen) = frozen {
                 let base = if *residual { base[joint] } else { 0.0 };
                 *predicted = base + frozen.gain(joint) * familiarity * corrections[joint];
                 *commanded = *predicted;
@@ -371,6 +370,12 @@ impl Model for InverseDynamics {
                 let of =
                     Torques { body: rigid_body[joint], base: base[joint], correction: corrections[joint] };
                 (*predicted, *commanded) = mix.torques(joint, &of);
+                is_mixed = true;
+            }
+            if !self.gate.is_open(joint) {
+                *commanded = rigid_body[joint];
+                // What a mix predicts by the torque measured last is right before anything is scored.
+                *predicted = if is_mixed { *predicted } else { rigid_body[joint] };
             }
         }
         torque
@@ -513,6 +518,9 @@ impl Model for InverseDynamics {
 
     fn discard_batch(&mut self) {
         self.end_batch();
+        if let Some(mix) = &mut self.learnt.mix {
+            mix.forget_newest();
+        }
         (self.last_stamp_ns, self.last_heard_ns) = (None, None);
     }
 
@@ -568,6 +576,8 @@ impl Model for InverseDynamics {
                     stamp_ns += 1;
                 }
                 self.begin_batch();
+                // As many as there will ever be.
+                while self.batch.replay(&motion, &[1.0; MAX_JOINTS], &[0.0; MAX_JOINTS]) {}
                 for joint in 0..self.joints() {
                     self.step(joint);
                     self.score(joint);
@@ -600,7 +610,10 @@ mod tests {
     }
 
     fn model(change: impl FnOnce(&mut Config)) -> InverseDynamics {
-        let mut config = Config { hidden: vec![8], ..Config::default() };
+        // A network beside the rigid body, and nothing else.
+        let plain =
+            Config { rls: false, replay: false, mix: false, frozen_gated: false, ..Config::default() };
+        let mut config = Config { hidden: vec![8], ..plain };
         change(&mut config);
         InverseDynamics::new(&config, None, &joints(2)).unwrap()
     }
@@ -665,7 +678,14 @@ mod tests {
 
     #[test]
     fn warming_up_leaves_it_as_it_was() {
-        let (mut warm, mut cold) = (model(|_| ()), model(|_| ()));
+        warm_and_cold(|_| ());
+        warm_and_cold(|config| {
+            (config.rls, config.replay, config.mix, config.frozen_gated) = (true, true, true, true);
+        });
+    }
+
+    fn warm_and_cold(change: fn(&mut Config)) {
+        let (mut warm, mut cold) = (model(change), model(change));
         for model in [&mut warm, &mut cold] {
             learn(model, 0..3);
             (30..34).for_each(|k| assert!(!model.observe(&observation(k))));
