@@ -136,12 +136,13 @@ struct Scale {
 impl Scale {
     /// From the axis, or else from the data.
     fn new(axis: &Axis, data: impl Iterator<Item = f64>) -> Scale {
-        let usable = data.filter(|value| value.is_finite() && (!axis.log || *value > 0.0));
+        // What is beyond would leave no room for the axis in double precision.
+        let usable = data.filter(|value| value.abs() < 1e290 && (!axis.log || *value > 1e-290));
         let (least, greatest) =
             usable.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, g), value| (l.min(value), g.max(value)));
         let (from, to) = axis.range.unwrap_or((least, greatest));
         let mut scale = Scale { log: axis.log, from, to };
-        if !(from.is_finite() && to.is_finite()) || (axis.log && from <= 0.0) {
+        if from.abs().max(to.abs()) > 1e300 || from.is_nan() || to.is_nan() || (axis.log && from <= 0.0) {
             (scale.from, scale.to) = if axis.log { (0.1, 1.0) } else { (0.0, 1.0) };
         } else if from >= to {
             (scale.from, scale.to) =
@@ -542,7 +543,14 @@ mod tests {
         assert!((scale.from - 0.7).abs() < 1e-12 && (scale.to - 11.3).abs() < 1e-12, "{scale:?}");
         let scale = auto(true, &[-1.0, 0.0, 1.0, 100.0]);
         assert!(scale.from > 0.8 && scale.from < 1.0 && scale.to > 100.0, "{scale:?}");
-        for (log, data) in [(false, vec![]), (true, vec![-1.0]), (true, vec![3.0]), (false, vec![2.0, 2.0])] {
+        for (log, data) in [
+            (true, vec![1e300, f64::MAX]),
+            (false, vec![-1e289, 1e289]),
+            (false, vec![]),
+            (true, vec![-1.0]),
+            (true, vec![3.0]),
+            (false, vec![2.0, 2.0]),
+        ] {
             let scale = auto(log, &data);
             assert!(scale.from < scale.to && scale.share(scale.from) == 0.0, "{scale:?}");
         }

@@ -3,7 +3,7 @@
 //!
 //! Contract: the gradient of the mean squared error over all samples, in single precision; the same seed drops the same units.
 
-use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut, Dim, Dyn};
+use nalgebra::{DMatrix, DMatrixView, DMatrixViewMut};
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
@@ -108,7 +108,7 @@ impl BatchNetwork {
             DMatrixViewMut::from_slice(gradient, layer.outputs, layer.inputs).gemm(
                 1.0,
                 delta,
-                &transposed(x.as_slice(), layer.inputs, x.ncols()),
+                &x.transpose(),
                 0.0,
             );
             let bias = &mut self.gradient[layer.bias.clone()];
@@ -118,23 +118,15 @@ impl BatchNetwork {
             }
             if let Some(below) = below.last_mut() {
                 let weights = &self.params[layer.weights.clone()];
-                below.gemm(1.0, &transposed(weights, layer.outputs, layer.inputs), delta, 0.0);
+                let weights = DMatrixView::from_slice(weights, layer.outputs, layer.inputs);
+                // A transposed view would spare the copy, but nalgebra 0.35's product of small matrices writes beyond
+                // its result if a factor's rows are not next to each other.
+                below.gemm(1.0, &weights.transpose(), delta, 0.0);
                 // What was dropped is zero, as what the nonlinearity cut off.
                 below.zip_apply(x, |delta, x| *delta *= if x > 0.0 { scale } else { 0.0 });
             }
         }
     }
-}
-
-/// The transpose of a matrix of `rows` and `columns` that is stored column by column.
-fn transposed(values: &[f32], rows: usize, columns: usize) -> DMatrixView<'_, f32, Dyn, Dyn> {
-    DMatrixView::from_slice_with_strides_generic(
-        values,
-        Dyn::from_usize(columns),
-        Dyn::from_usize(rows),
-        Dyn::from_usize(rows),
-        Dyn::from_usize(1),
-    )
 }
 
 #[cfg(test)]
