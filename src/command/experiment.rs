@@ -9,7 +9,6 @@ use anyhow::Context;
 use serde::Serialize;
 
 use super::Usage;
-use crate::config::Config;
 use crate::experiment::batch::Batch;
 use crate::experiment::beyond::Beyond;
 use crate::experiment::dataset::Recorded;
@@ -109,10 +108,14 @@ struct RealArgs {
 
 impl RealArgs {
     fn experiment(&self, quick: bool) -> anyhow::Result<Real> {
-        let urdf = self.urdf.as_ref().map(|urdf| urdf.to_string_lossy().into_owned()).unwrap_or_default();
-        let config = Config { urdf, joints: self.joints.clone(), ..Config::default() };
-        let given = Given { paths: self.files.clone(), skip: self.skip, topic: self.topic.clone() };
-        Real::new(&Recorded::folder(self.data.as_deref()), given, &config, quick)
+        let given = Given {
+            paths: self.files.clone(),
+            urdf: self.urdf.as_ref().map(|urdf| urdf.to_string_lossy().into_owned()).unwrap_or_default(),
+            joints: self.joints.clone(),
+            skip: self.skip,
+            topic: self.topic.clone(),
+        };
+        Real::new(&Recorded::folder(self.data.as_deref()), given, quick)
     }
 }
 

@@ -31,6 +31,10 @@ const QUICK_SAMPLES: usize = 600;
 pub struct Given {
     /// The files and folders, one sequence.
     pub paths: Vec<PathBuf>,
+    /// Their arm's URDF; empty: it is learnt without a rigid body.
+    pub urdf: String,
+    /// Their joints by name; empty: those of the URDF or of the recordings.
+    pub joints: Vec<String>,
     /// Rows to leave out at the beginning of each.
     pub skip: usize,
     /// The bags' topic, where it is not clear.
@@ -57,11 +61,11 @@ pub struct Run {
 }
 
 impl Real {
-    /// The known recordings in `folder` and those that the user names; `config` has the URDF of the latter.
+    /// The known recordings in `folder` and those that the user names.
     ///
     /// # Errors
     /// What is wrong with a recording or a URDF.
-    pub fn new(folder: &Path, given: Given, config: &Config, quick: bool) -> anyhow::Result<Real> {
+    pub fn new(folder: &Path, given: Given, quick: bool) -> anyhow::Result<Real> {
         let (mut sets, mut skipped) = (vec![], vec![]);
         for recorded in Recorded::ALL {
             match recorded.open(folder)? {
@@ -70,8 +74,10 @@ impl Real {
             }
         }
         if !given.paths.is_empty() {
-            let opened = Recordings::open(&given.paths, config, given.topic.as_deref(), false)?;
-            sets.push(Dataset::from_recordings("given", opened, config, given.skip)?);
+            let config =
+                Config { urdf: given.urdf.clone(), joints: given.joints.clone(), ..Config::default() };
+            let opened = Recordings::open(&given.paths, &config, given.topic.as_deref(), false)?;
+            sets.push(Dataset::from_recordings("given", opened, &config, given.skip)?);
         }
         if quick {
             sets.iter_mut().flat_map(|set| &mut set.phases).for_each(|phase| phase.truncate(QUICK_SAMPLES));
@@ -103,8 +109,10 @@ impl Experiment for Real {
     }
 
     fn options(&self) -> Vec<String> {
-        let Given { paths, skip, topic } = &self.given;
+        let Given { paths, urdf, joints, skip, topic } = &self.given;
         let mut options: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+        options.extend((!urdf.is_empty()).then(|| format!("--urdf {urdf}")));
+        options.extend((!joints.is_empty()).then(|| format!("--joints {}", joints.join(","))));
         options.extend((*skip > 0).then(|| format!("--skip {skip}")));
         options.extend(topic.iter().map(|topic| format!("--topic {topic}")));
         options
@@ -243,11 +251,10 @@ impl Found<'_> {
         let set = self.set;
         let body = if set.arm.is_some() { "with" } else { "without" };
         format!(
-            "{}: {} samples, {} joints, {body} a rigid body, in {} phases: {}.",
+            "{}: {} samples, {} joints, {body} a rigid body. Phases: {}.",
             set.name,
             set.samples(),
             set.joints.len(),
-            set.phases.len(),
             set.labels.join(", ")
         )
     }
