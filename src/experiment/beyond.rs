@@ -4,8 +4,8 @@
 //! samples. Recordings that are not there are left out, and the report says so.
 //!
 //! The constants of these learners were chosen on simulations like `lifting` and `rough` and on the LWR4+'s recordings. What they are
-//! worth elsewhere is said by `held-out` (another robot, motion, mounting, friction and order of payloads) and `pick-and-place`, which
-//! nothing was chosen on.
+//! worth elsewhere is said by `held-out` (another robot, motion, mounting, friction and order of payloads) and `pick-and-place`, on which no
+//! constant was chosen.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -447,7 +447,8 @@ impl Experiment for Beyond {
                 "first: one pass, what was learnt carried on from trial to trial and payload to payload; reload: the same once more; \
                  frozen: the next trial or recording with the same payload, not learnt from."
                     .into(),
-                "The constants were chosen on sets like lifting, rough and LWR4+; held-out and pick-and-place were left out of that."
+                "The constants were chosen on sets like lifting, rough and LWR4+; held-out and pick-and-place were left out of that, though random \
+                 features were given to the learner because of what pick-and-place showed."
                     .into(),
             ],
             ..Report::default()

@@ -601,8 +601,10 @@ fn pinned_thread<M: Model>(
             if !pinned.pipeline.limits().is_zero() {
                 shared.hand_over(pinned.last);
             }
+            // Before the pipeline moves to where nothing was touched yet.
+            let faults = page_faults(tid());
             shared.end(Status::Stopped);
-            (Ok(pinned.pipeline), page_faults(tid()))
+            (Ok(pinned.pipeline), faults)
         }
         Err(panic) => {
             // Zero first: whoever sees the status finds the torque in the ring.

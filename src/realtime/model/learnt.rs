@@ -35,8 +35,8 @@ pub struct Learnt {
     pub(super) rls: Option<LeastSquares>,
     pub(super) payload: Option<PayloadDetector>,
     pub(super) replay: Option<Replay>,
-    pub(super) mix: Option<Mix>,
-    pub(super) frozen: Option<Frozen>,
+    pub(super) mix: Option<Box<Mix>>,
+    pub(super) frozen: Option<Box<Frozen>>,
     /// Whether networks learn at all.
     pub(super) networks: bool,
     /// Whether they learn what the base leaves over.
@@ -52,9 +52,9 @@ impl Learnt {
             learner: ArmLearner::new(config, joints)?,
             payload: detects.then(|| PayloadDetector::new(config)),
             replay: config.replay.then(|| Replay::new(config, joints.len())),
-            mix: config.mix.then(|| Mix::new(config, arm.is_some(), rls.is_some())),
+            mix: config.mix.then(|| Box::new(Mix::new(config, arm.is_some(), rls.is_some()))),
             rls,
-            frozen: config.frozen_gated.then(|| Frozen::new(config, joints.len())),
+            frozen: config.frozen_gated.then(|| Box::new(Frozen::new(config, joints.len()))),
             networks: !config.mix || config.mix_networks,
             residual: config.residual,
         };
@@ -70,7 +70,7 @@ impl Learnt {
         let arm = self.rls.as_ref().and_then(LeastSquares::nominal);
         let mut fresh = Learnt::new(config, arm, joints)?;
         // The arm is there even where least squares is not.
-        fresh.mix = self.mix.as_ref().map(Mix::fresh);
+        fresh.mix = self.mix.as_ref().map(|mix| Box::new(mix.fresh()));
         Ok(fresh)
     }
 
