@@ -39,7 +39,8 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Untrained: Glorot-uniform weights, biases at zero but for the forget gates', at one.
+    /// Untrained, it stands still: Glorot-uniform weights, biases at zero but for the forget gates', at one, and an output of
+    /// zero, so that training has nothing to undo before it begins.
     pub fn new(seed: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         let mut symmetric = || f64::from(random.next_u32() >> 8) / f64::from(1 << 23) - 1.0;
@@ -48,9 +49,12 @@ impl Optimizer {
             let bound = (6.0 / (rows - 1 + columns) as f64).sqrt();
             for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
                 let forget = columns == GATES && (UNITS..2 * UNITS).contains(&column);
-                weights.push(match row == bias {
-                    true => f32::from(u8::from(forget)),
-                    false => (bound * symmetric()) as f32,
+                weights.push(if row == bias {
+                    f32::from(u8::from(forget))
+                } else if columns == 1 {
+                    0.0
+                } else {
+                    (bound * symmetric()) as f32
                 });
             }
         }
@@ -441,6 +445,16 @@ mod tests {
         (start, Box::new(objective))
     }
 
+    /// One that moves.
+    fn unsteady() -> Optimizer {
+        let mut optimizer = Optimizer::new(4);
+        let outputs = optimizer.weights.len() - SHAPES[2].0;
+        for (at, weight) in optimizer.weights[outputs..].iter_mut().enumerate() {
+            *weight = ((at * 7 % 11) as f32 - 5.0) / 10.0;
+        }
+        optimizer
+    }
+
     #[test]
     fn sigmoid_is_the_sigmoid() {
         for step in -4000..=4000 {
@@ -468,7 +482,7 @@ mod tests {
     #[test]
     fn the_slope_is_that_of_the_losses() {
         let (coordinates, iterations) = (3, 6);
-        let optimizer = Optimizer::new(4);
+        let optimizer = unsteady();
         let (start, mut objective) = quadratic(coordinates, 1);
         // The gradients that the optimiser sees, at the parameters that it passes.
         let (mut params, mut descent) = (start.clone(), optimizer.start(coordinates).unwrap());
@@ -523,7 +537,7 @@ mod tests {
 
     #[test]
     fn coordinates_that_do_not_teach_move_all_the_same() {
-        let optimizer = Optimizer::new(4);
+        let optimizer = unsteady();
         let moved = |teachers: Vec<usize>| {
             let (mut params, mut objective) = quadratic(5, 1);
             let mut lesson = Lesson::new(&optimizer, teachers, 5).unwrap();

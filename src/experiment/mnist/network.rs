@@ -264,8 +264,8 @@ impl Network {
     }
 }
 
-/// Convolution, 2x2 max pooling and ReLU of a kernel `[taps + 1][filters]`, as a `[cells][filters]`: candle's own three
-/// take ten times as long backward.
+/// Convolution, 2x2 max pooling and ReLU of a kernel `[taps + 1][filters]`, as a `[cells][filters]`. In one piece, for candle's own
+/// three would take most of the time: above all backward, where it also computes the slope of the images.
 struct PooledConvolution {
     patches: Tensor,
 }
