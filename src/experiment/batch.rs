@@ -516,8 +516,8 @@ impl Results<'_> {
                 "Fig. 4: on the second task, MetaGD with the memory carried falls faster than with a new memory",
                 meta(1, true),
                 meta(1, false),
-                "what the memory learned at the end of the first task is made for small, flipping gradients; a new network \
-                 begins with large ones",
+                "the memory brings rates for large gradients, which a new network has in the beginning; later gradients are small, \
+                 and products of small ones teach a memory little",
             ),
             self.compare(
                 "Fig. 4: on the second task, MetaGD with the memory carried falls faster than GD",
