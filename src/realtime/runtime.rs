@@ -572,14 +572,8 @@ fn pinned_thread<M: Model>(
     let _ = shared.pinned.set(thread::current());
     pipeline.warm_up();
     let grants = prepare(config);
-    let refused = config.realtime == "enforce" && !grants.complete();
-    thread::park_timeout(Duration::from_micros(100));
-    let _ = ready.send(grants);
-    if refused {
-        shared.end(Status::Stopped);
-        return (Ok(pipeline), None);
-    }
     let limits = LimitSettings::from_config(config);
+    // Before the start is told: the pipeline moves into pages that nothing has touched yet.
     let mut pinned = Pinned {
         shared,
         clock: MonotonicClock::new(),
@@ -593,6 +587,14 @@ fn pinned_thread<M: Model>(
         decayed_until_ns: None,
         pipeline,
     };
+    let refused = config.realtime == "enforce" && !grants.complete();
+    thread::park_timeout(Duration::from_micros(100));
+    let _ = ready.send(grants);
+    if refused {
+        shared.end(Status::Stopped);
+        return (Ok(pinned.pipeline), None);
+    }
+    pinned.baseline = allocations();
     IN_LOOP.set(true);
     let outcome = catch_unwind(AssertUnwindSafe(|| pinned.run()));
     IN_LOOP.set(false);
