@@ -229,7 +229,7 @@ impl Mnist {
             rounds: if self.quick { 2 } else { 16 },
             iterations: self.iterations(),
             unroll: 20,
-            rate: 1e-2,
+            rate: 3e-3,
             teachers: 4096,
             seed,
         }
