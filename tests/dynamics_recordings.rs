@@ -161,7 +161,9 @@ fn least_squares_learnt_on_one_recording_hold_on_the_next() {
                 tempered.borrow_mut().observe(&row.motion, &row.effort);
                 predicted
             },
-            || tempered.borrow_mut().update(),
+            || {
+                tempered.borrow_mut().update();
+            },
         )
     };
     let first = overall(run(&one));
@@ -183,7 +185,9 @@ fn least_squares_learnt_on_one_recording_hold_on_the_next() {
                     fourier.borrow_mut().observe(&row.motion, &row.effort);
                     predicted
                 },
-                || fourier.borrow_mut().update(),
+                || {
+                    fourier.borrow_mut().update();
+                },
             )
         };
         let first = overall(run(&one));

@@ -624,8 +624,11 @@ impl Experiment for Indexed {
     }
 }
 
+/// The ratios of every seed, by index.
+type Ratios = Vec<(Index, Vec<f64>)>;
+
 /// Whether a second index makes the error smaller than the gradient alone, by more than 1 % and for every seed.
-fn richer_index(ratios: &[(String, Vec<(Index, Vec<f64>)>)]) -> Claim {
+fn richer_index(ratios: &[(String, Ratios)]) -> Claim {
     let better = |of: &[f64]| !of.is_empty() && of.iter().all(|ratio| *ratio < 0.99);
     let (mut found, mut holds) = (vec![], vec![]);
     for (place, indices) in ratios {
