@@ -14,7 +14,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::dataset::{Dataset, Recorded, Simulated};
-use super::passes::{Passes, learner};
+use super::passes::{Passes, learner, networks_alone};
 use super::product::Product;
 use super::report::{Cell, Claim, Holds, Report, Table, mean_and_deviation};
 use super::sweep::Experiment;
@@ -140,9 +140,8 @@ fn mix(networks: Option<&str>) -> Config {
     }
 }
 
-/// A network and an integrator beside the rigid body, and nothing else.
 fn plain() -> Config {
-    Config { rls: false, replay: false, mix: false, frozen_gated: false, ..Config::default() }
+    networks_alone(Config::default())
 }
 
 /// The baselines that a claim must beat.

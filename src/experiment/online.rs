@@ -320,8 +320,8 @@ impl Online {
             ),
             "\"raw\": the paper's learner, the whole torque from scratch (preset paper: [50, 50, 50], K = \
              20, clip 2, memory rate 0.01; the paper does not give these; the gradients of GD are \
-             clipped too). \"robot\": the preset of the node, the rigid body's residual with an \
-             integrator, at the same base rates. Every prediction is scored before it is learnt from; \
+             clipped too). \"robot\": the networks of the node's preset, on the rigid body's residual \
+             with an integrator, at the same base rates (the whole preset: beyond). Every prediction is scored before it is learnt from; \
              persistence is the mean torque of the 10 ms before, persistence-1 the torque 1 ms before."
                 .into(),
             "rel.: reload, mem.: the memories alone carried into a fresh network, fr.: frozen on the next \

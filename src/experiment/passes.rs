@@ -24,6 +24,12 @@ pub struct Entrant {
     pub seed: i64,
 }
 
+/// The same parameters with nothing beside the networks and their integrators but the rigid body: no least squares, no
+/// replay, no mix of experts, no judgement of frozen networks.
+pub fn networks_alone(config: Config) -> Config {
+    Config { rls: false, replay: false, mix: false, frozen_gated: false, ..config }
+}
+
 impl Entrant {
     /// A network's learner by name, under a preset.
     pub fn network(name: &str, preset: &str) -> Entrant {
@@ -49,9 +55,9 @@ impl Entrant {
         LearnerName::parse(&self.name).is_some_and(|name| name.memory.is_some())
     }
 
-    /// Its parameters.
+    /// Its parameters: its preset's, of which the networks are to be seen and not what else the preset has.
     pub fn config(&self) -> Config {
-        let config = self.preset.as_deref().map_or_else(Config::default, Config::preset);
+        let config = networks_alone(self.preset.as_deref().map_or_else(Config::default, Config::preset));
         let rate = self.rate.unwrap_or(config.rate);
         Config { learner: self.name.clone(), rate, seed: self.seed, ..config }
     }
@@ -182,6 +188,7 @@ mod tests {
         assert_eq!((raw.label().as_str(), config.learner.as_str()), ("gd, raw", "gd"));
         let robot = Entrant::network("metagd", "robot");
         assert_eq!((robot.config().rate, robot.label().as_str()), (0.03, "metagd, robot"));
+        assert!(!robot.config().mix && !robot.config().rls && robot.config().residual, "the networks alone");
         assert_eq!(Entrant::baseline("rls").label(), "rls");
     }
 

@@ -167,8 +167,8 @@ impl Experiment for Real {
         if !self.sets.is_empty() {
             report.notes.push(
                 "\"raw\": the paper's learner, the whole torque from scratch (preset paper). \"robot\": \
-                 the node's preset, scaled, with an integrator and a gate, on the rigid body's residual \
-                 where there is a rigid body. Rates are the presets' own (0.01, 0.03) where no other is \
+                 the networks of the node's preset, scaled, with an integrator and a gate, on the rigid \
+                 body's residual where there is a rigid body (the whole preset: beyond). Rates are the presets' own (0.01, 0.03) where no other is \
                  named; figures are means over the seeds of the weights. First pass: every sample is \
                  predicted, then learnt from. Second pass: all phases once more, with what was learnt \
                  (reload). Frozen: every phase but the first, as predicted before it is learnt from. \
