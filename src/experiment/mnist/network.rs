@@ -44,7 +44,8 @@ impl Shape {
 
     /// Rows and columns after convolution and pooling; a last odd row or column is left out.
     fn pooled(self) -> (usize, usize) {
-        ((self.height - KERNEL + 1) / 2, (self.width - KERNEL + 1) / 2)
+        let pooled = |side: usize| (side - (KERNEL - 1)) / 2;
+        (pooled(self.height), pooled(self.width))
     }
 
     fn features(self) -> usize {
