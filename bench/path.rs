@@ -14,7 +14,7 @@ use metagd::dynamics::Arm;
 use metagd::msg::{Header, JointState, JointStateView, Time};
 use metagd::realtime::runtime::SampleTiming;
 use metagd::realtime::{Intake, InverseDynamics, LatencyLog, Model, Telemetry};
-use metagd::sample::{Motion, PerJoint, Sample};
+use metagd::sample::{Motion, Sample};
 
 fn main() {
     divan::main();

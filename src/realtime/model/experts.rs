@@ -228,7 +228,7 @@ impl Mix {
             mixed += (measured - joint.commanded.torque(of)).powi(2) * per_sample;
             plain += (measured - of.body).powi(2) * per_sample;
         }
-        if !(plain <= MOST) {
+        if plain.is_nan() || plain > MOST {
             return f64::NAN;
         }
         squares[PERSISTENCE..].copy_from_slice(&foretold);
@@ -297,7 +297,7 @@ impl Mix {
         };
         let weights: [f64; EXPERTS] = std::array::from_fn(weight);
         let sum: f64 = weights.iter().sum();
-        if !(sum > 0.0) {
+        if sum.is_nan() || sum <= 0.0 {
             return if is_member(PERSISTENCE) { Blend::LAST } else { Blend::RIGID_BODY };
         }
         let persistence = std::array::from_fn(|which| weights[PERSISTENCE + which] / sum);
