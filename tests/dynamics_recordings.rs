@@ -161,9 +161,7 @@ fn least_squares_learnt_on_one_recording_hold_on_the_next() {
                 tempered.borrow_mut().observe(&row.motion, &row.effort);
                 predicted
             },
-            || {
-                tempered.borrow_mut().update();
-            },
+            || _ = tempered.borrow_mut().update(),
         )
     };
     let first = overall(run(&one));

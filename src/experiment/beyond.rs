@@ -113,14 +113,14 @@ pub enum Run {
     },
 }
 
-/// By the name of each, the joints' figures.
-type Columns = Vec<(String, Vec<f64>)>;
+/// One row of an outcome: who, and by column the joints' figures.
+pub type Row = (String, Vec<(String, Vec<f64>)>);
 
 /// RMS torque errors, Nm, joint by joint, by who and where.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Outcome {
     /// Who, in the order of tables, and by column the joints' figures.
-    pub rows: Vec<(String, Columns)>,
+    pub rows: Vec<Row>,
     /// What was left out, and why.
     pub notes: Vec<String>,
     /// How often the payload changed from one trial to the next, and how often the full learner noticed one, in both passes.

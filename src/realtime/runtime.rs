@@ -397,8 +397,8 @@ impl<M: Model + 'static> Runtime<M> {
     pub fn start(config: &Config, pipeline: Pipeline<M, MonotonicClock>) -> Result<Self, RealtimeError> {
         let shared = Arc::new(Shared {
             samples: Ring::new(config.ring),
-            torques: ArrayQueue::new(config.ring),
-            telemetry: ArrayQueue::new(TELEMETRY),
+            torques: touched(config.ring, &Torque::default()),
+            telemetry: touched(TELEMETRY, &Telemetry::Batch(BatchReport::default())),
             commands: Ring::new(COMMANDS),
             commanding: Mutex::new(()),
             states: ArrayQueue::new(1),
@@ -616,6 +616,14 @@ fn pinned_thread<M: Model>(
             (Err(format!("{} ({place})", message_of(panic.as_ref()))), page_faults(tid()))
         }
     }
+}
+
+/// An empty queue of which every page was written to: its end may lie in one that no slot's stamp does.
+fn touched<T: Clone>(capacity: usize, value: &T) -> ArrayQueue<T> {
+    let queue = ArrayQueue::new(capacity);
+    while queue.push(value.clone()).is_ok() {}
+    while queue.pop().is_some() {}
+    queue
 }
 
 fn timeout_ns(limits: &LimitSettings) -> i64 {
