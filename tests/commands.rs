@@ -134,8 +134,16 @@ fn a_simulated_bag_is_replayed_alike_from_either_storage() {
             assert_eq!((&report["count"], &report["drops"]), (&messages.into(), &serde_json::json!({})));
             let learners = report["learners"].as_object().unwrap();
             let there: Vec<&str> = learners.keys().map(String::as_str).collect();
-            let promised =
-                ["metagd", "persistence", "persistence-1", "rff", "rigid-body", "rigid-body+i", "rls"];
+            let promised = [
+                "metagd",
+                "persistence",
+                "persistence-1",
+                "rff",
+                "rigid-body",
+                "rigid-body+i",
+                "rls",
+                "rls+i",
+            ];
             assert_eq!(there, promised);
             for (name, figures) in learners {
                 for figure in ["first500ms_mse", "rms", "nmse"] {
