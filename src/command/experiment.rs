@@ -86,7 +86,7 @@ struct OnlineArgs {
 #[derive(clap::Args, Debug)]
 struct RealArgs {
     /// Further recordings, taken as one sequence: rosbag2 folders, .mcap, .db3, .csv, .csv.gz
-    /// (columns [run,]t,q1..,qd1..,[qdd1..,]tau1..).
+    /// (columns `[run,]t,q1..,qd1..,[qdd1..,]tau1..`).
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Folder of the known recordings (kuka_lwr4plus, kuka_pickplace) [default: METAGD_DATA, else ../shared/data].
