@@ -70,7 +70,7 @@ fn ring_push_and_pop(bencher: Bencher) {
     });
 }
 
-/// Rigid body, seven networks, gate.
+/// The whole preset: rigid body, least squares, seven networks, the mix, gate.
 #[divan::bench]
 fn predict(bencher: Bencher) {
     let arm = arm();

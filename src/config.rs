@@ -452,14 +452,14 @@ parameters! {
         "A joint's last good network is restored when its running squared error exceeds this times the rigid body's plus gate.offset.";
     learning: bool = true;
         "learning" live, Range::Any, "",
-        "Whether to learn at all; without, the networks stay frozen and only predict.";
+        "Whether to learn at all; without, what was learnt stays frozen and only predicts.";
 
     load: String = String::new();
         "checkpoint.load" live, Range::Any, "",
         "Checkpoint to start from. Empty: start fresh.";
     reload: String = "all".into();
         "checkpoint.reload" live, Range::OneOf(&["all", "memory", "network", "none"]), "",
-        "What to take from the checkpoint: the networks, the memories for learning rates, or both.";
+        "What to take from the checkpoint: what was learnt of the torque (`network`: networks, least squares, samples for replay, experts), the memories for learning rates, or both.";
     save: String = String::new();
         "checkpoint.save" live, Range::Any, "",
         "Where to save the checkpoint on a clean stop and at every interval. Empty: do not save.";

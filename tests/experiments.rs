@@ -263,6 +263,7 @@ fn index() {
     assert!(text.contains("skipped, no recording in nowhere") && text.contains("\n+ agreement"), "{text}");
     let report = report(dir.path());
     assert_eq!(report["claims"].as_array().unwrap().len(), 2);
+    assert_eq!(titles(&report).len(), 4, "two presets, two figures");
     for table in report["tables"].as_array().unwrap() {
         let rows = table["rows"].as_array().unwrap();
         assert_eq!(rows.len(), 7);

@@ -18,8 +18,8 @@ pub struct ParameterArgs {
     /// One parameter, as `ros2 run ... --ros-args -p` takes it; may be repeated.
     #[arg(short = 'p', long = "param", value_name = "NAME:=VALUE")]
     assignments: Vec<String>,
-    /// Where the defaults come from: `robot` (residual on the rigid body, scaled, integrator, gate) or `paper` (raw
-    /// torque).
+    /// Where the defaults come from: `robot` (a mix of experts: least squares, networks, integrators; gated) or `paper`
+    /// (the raw torque by networks alone).
     #[arg(long, value_name = "NAME", value_parser = ["robot", "paper"])]
     preset: Option<String>,
     /// The arm's URDF, for its rigid-body dynamics.

@@ -422,10 +422,6 @@ impl Experiment for Beyond {
         "beyond"
     }
 
-    fn options(&self) -> Vec<String> {
-        vec![]
-    }
-
     fn runs(&self) -> Vec<Run> {
         let seeds = || 1..=self.seeds();
         let sets =

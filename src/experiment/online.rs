@@ -37,7 +37,7 @@ const PAPER: [(&str, [f64; 5]); 2] =
     [("gd", [256.0, 278.0, 283.0, 22.8, 2.37]), ("metagd", [125.0, 124.0, 106.0, 6.7, 0.39])];
 /// What the paper grants a step of all joints, ms.
 const PAPER_STEP_MS: f64 = 3.0;
-/// The paper's learners, its baseline beside Adam, and the product's own way of learning.
+/// The paper's learners, Adam as well, and the networks of the product's preset.
 const NETWORKS: [(&str, &str); 7] = [
     ("gd", "paper"),
     ("metagd", "paper"),

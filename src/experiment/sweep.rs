@@ -116,7 +116,8 @@ pub struct Header {
     pub command: String,
     /// Version of the program.
     pub version: String,
-    /// The last commit that changed the sources, if known; `+` if they were changed since.
+    /// The last commit that changed the sources, if known; `+` if they were changed since. Of the source folder as it is when the
+    /// experiment runs: build before you run.
     pub commit: Option<String>,
     /// Whether it is the small size, which proves that the experiment works and nothing else.
     pub quick: bool,

@@ -101,7 +101,7 @@ impl Node {
     pub(super) fn reset(&mut self, _: Empty) -> Done {
         let config = self.body.config.clone();
         let reset = self.body.engine().and_then(|engine| engine.reset(&config));
-        done(reset.map(|()| "fresh networks; the memories for learning rates stay".into()))
+        done(reset.map(|()| "the torque is learnt afresh; the memories for learning rates stay".into()))
     }
 
     pub(super) fn new_task(&mut self, _: Empty) -> Done {
