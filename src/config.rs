@@ -425,7 +425,7 @@ parameters! {
         "How many of each batch are kept.";
     mix: bool = true, paper false;
         "mix.enabled", Range::Any, "",
-        "Predict by a mix of experts (rigid body, rls and networks, each with integrators, and the last batch's torque), weighted joint by joint by their running errors; integrator.gain has no effect then.";
+        "Predict by a mix of experts (rigid body, rls and networks, each with integrators, and the torques measured last), weighted joint by joint by their running errors; integrator.gain has no effect then.";
     mix_power: f64 = 4.0;
         "mix.power", Range::Within(0.0, 100.0), "",
         "An expert's weight is this power of the least running squared error over its own.";

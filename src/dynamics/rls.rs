@@ -30,6 +30,11 @@ const PAYLOAD: [f64; PARAMETERS_PER_LINK] = [2.0, 0.4, 0.4, 0.4, 0.05, 0.05, 0.0
 /// An error beyond this is no measurement, Nm; one such number would spoil the parameters for good.
 pub(super) const PLAUSIBLE_ERROR: f64 = 1e6;
 
+/// A sample's residual beyond this is no measurement, Nm: ten times what the joint can do, if that is known.
+fn most_residual(effort_limit: f64) -> f64 {
+    if effort_limit > 0.0 { (10.0 * effort_limit).min(PLAUSIBLE_ERROR) } else { PLAUSIBLE_ERROR }
+}
+
 /// Friction parameters of one joint: viscous (Nm s/rad), Coulomb (Nm) and offset (Nm), all of prior deviation 1.
 const FRICTION: usize = 3;
 
@@ -144,13 +149,16 @@ impl TemperedRls {
         torques
     }
 
-    /// Adds one sample to the batch: a motion and the torques measured with it, Nm. A sample that is not finite is left
-    /// out.
+    /// Adds one sample to the batch: a motion and the torques measured with it, Nm. A sample that is not finite, or off the
+    /// nominal torque by more than ten times a joint's effort limit, is left out.
     pub fn observe(&mut self, motion: &Motion, effort: &PerJoint) {
         let n = self.nominal.len();
         let rigid_body = self.nominal.inverse_dynamics(motion);
         let residual: PerJoint = std::array::from_fn(|j| effort[j] - rigid_body[j]);
-        if !motion.is_finite(n) || !residual[..n].iter().all(|r| r.is_finite()) {
+        // A reading that no motor gives, or an acceleration that none could, would be believed for good.
+        let plausible =
+            |(j, residual): (usize, &f64)| residual.abs() <= most_residual(self.nominal.limits(j).effort);
+        if !motion.is_finite(n) || !residual[..n].iter().enumerate().all(plausible) {
             return;
         }
         self.nominal.regressor(motion, &mut self.regressor);
@@ -373,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_left_out() {
+    fn what_is_not_finite_or_beyond_any_motor_is_left_out() {
         let mut rls = TemperedRls::new(lwr());
         let mut random = ChaCha8Rng::seed_from_u64(9);
         let probe = random_motion(&mut random);
@@ -384,6 +392,10 @@ mod tests {
         wild.qdd[3] = f64::NAN;
         rls.observe(&wild, &[1.0; MAX_JOINTS]);
         rls.observe(&probe, &[f64::INFINITY; MAX_JOINTS]);
+        // A glitch that no motor gives; and an acceleration that none could.
+        rls.observe(&probe, &[1e5; MAX_JOINTS]);
+        wild.qdd[3] = 1e6;
+        rls.observe(&wild, &[1.0; MAX_JOINTS]);
         rls.update();
         assert_eq!(rls.predict(&probe), before);
         wild.qdd[3] = 1e300;

@@ -39,7 +39,7 @@ pub struct Health {
     pub gates_open: u16,
     /// Bit j: joint j's errors below rest on at least one batch.
     pub scored: u16,
-    /// Running mean squared error of the whole prediction, Nm².
+    /// Running mean squared error of the whole prediction, Nm²; of a mix, of what of it may be commanded.
     pub learner_mse: PerJoint,
     /// Running mean squared error of the rigid body alone, Nm².
     pub rigid_body_mse: PerJoint,
@@ -53,7 +53,7 @@ pub struct Prediction {
     /// The torque that is expected to be measured: what is scored.
     pub predicted: PerJoint,
     /// The torque that may be commanded for the motion. Nothing in it merely repeats the torque measured last, which a
-    /// command would feed back with a gain of one.
+    /// command would feed back with a gain of one at every sample. Integrators are in it, per batch and by their gain.
     pub commanded: PerJoint,
     /// The rigid body's part of it.
     pub rigid_body: PerJoint,
@@ -301,10 +301,10 @@ impl InverseDynamics {
         }
     }
 
-    /// The mean squared error of the rigid body, and of base and `share` of the network (row by row) and its integrator, over
+    /// The mean squared error of the rigid body, and of base, `share` of the network (row by row) and integrator, over
     /// what [`InverseDynamics::look_at`] has filled in.
-    fn errors(&self, joint: usize, share: impl Fn(usize) -> f64) -> (f64, f64) {
-        let (residual, integrator) = (self.learnt.residual, self.learnt.integrator(joint));
+    fn errors(&self, integrator: f64, share: impl Fn(usize) -> f64) -> (f64, f64) {
+        let residual = self.learnt.residual;
         let (mut rigid, mut own) = (0.0, 0.0);
         let rows = self.batch.len();
         for row in 0..rows {
@@ -322,7 +322,9 @@ impl InverseDynamics {
         let Scratch { before, corrections, .. } = &mut self.scratch;
         let said = &mut corrections[..self.batch.len()];
         self.learnt.learner.corrections_on(joint, Which::Saved, &self.batch, said);
-        let left = self.batch.rows().zip(before).map(|((seen, _), base)| seen.effort[joint] - base[joint]);
+        let residual = self.learnt.residual;
+        let base = |base: &PerJoint| if residual { base[joint] } else { 0.0 };
+        let left = self.batch.rows().zip(before).map(|((seen, _), before)| seen.effort[joint] - base(before));
         if frozen.judge(joint, said, left) {
             self.learnt.learner.snapshot(joint);
         }
@@ -458,7 +460,7 @@ impl Model for InverseDynamics {
         }
         self.look_at(joint, false);
         let rows = self.batch.len();
-        let (rigid_body_mse, own_mse) = self.errors(joint, |_| 1.0);
+        let (rigid_body_mse, own_mse) = self.errors(self.learnt.integrator(joint), |_| 1.0);
         let mut mse = own_mse;
         if let Some(mix) = &mut self.learnt.mix {
             mse = mix.score(joint, &self.scratch.measured[..rows], &self.scratch.torques[..rows]);
@@ -496,14 +498,19 @@ impl Model for InverseDynamics {
         self.look_at(joint, false);
         let gain = self.learnt.frozen.as_ref().map(|frozen| frozen.gain(joint));
         let share = |row: usize| gain.map_or(1.0, |gain| gain * self.scratch.familiarity[row]);
-        let (rigid_body_mse, mut mse) = self.errors(joint, share);
+        // A frozen torque has no integrator.
+        let integrator = if gain.is_some() { 0.0 } else { self.learnt.integrator(joint) };
+        let (rigid_body_mse, mut mse) = self.errors(integrator, share);
         if gain.is_none()
             && let Some(mix) = &self.learnt.mix
         {
             let rows = self.batch.len();
             mse = mix.error(joint, &self.scratch.measured[..rows], &self.scratch.torques[..rows]);
         }
-        self.gate.update(joint, mse, rigid_body_mse);
+        let action = self.gate.update(joint, mse, rigid_body_mse);
+        if action == Action::Snapshot && self.learnt.frozen.is_none() {
+            self.learnt.learner.snapshot(joint);
+        }
     }
 
     fn end_batch(&mut self) {
@@ -545,6 +552,10 @@ impl Model for InverseDynamics {
         let was_learning = std::mem::replace(&mut self.learning, tuning.learning);
         self.learnt.set_rates(&tuning.rates);
         self.gate.set(&tuning.gate);
+        if let Some(mix) = self.learnt.mix.as_mut().filter(|_| !tuning.learning) {
+            // It hears no torque from now on.
+            mix.forget_newest();
+        }
         was_gated && !tuning.gate.enabled || self.learnt.frozen.is_some() && was_learning != tuning.learning
     }
 
