@@ -23,7 +23,7 @@ test-peers:
 
 # The learner under Miri, in plain Rust (needs a nightly toolchain with the component miri).
 miri:
-    MIRIFLAGS=-Zmiri-disable-isolation METAGD_KERNEL=portable cargo +nightly miri test --lib learn::reference learn::network
+    MIRIFLAGS=-Zmiri-disable-isolation METAGD_KERNEL=portable PROPTEST_CASES=4 cargo +nightly miri test --lib -- learn::reference learn::network
 
 # Licences, sources and known advisories of the dependency tree (cargo install cargo-deny).
 deny:

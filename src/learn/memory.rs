@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::Real;
 use super::centres::Centres;
-use super::kernel::{self, InstructionSet, Lanes, Live};
+use super::kernel::{self, InstructionSet, Lanes, Live, Width};
 use crate::config::Config;
 
 /// The least learning rate that a local model may hold.
@@ -156,13 +156,13 @@ impl<T: Real> Memory<T> {
     pub(super) fn accumulate(
         &mut self,
         set: InstructionSet,
-        blocks: usize,
+        width: Width,
         (gradient, live): (&[Lanes<T>], &Live),
         (previous, live_before): (&[Lanes<T>], &Live),
     ) {
         let sign = self.settings.signal == Signal::Sign;
         let change = &mut self.change;
-        kernel::accumulate(set, &self.centres, sign, blocks, gradient, live, previous, live_before, change);
+        kernel::accumulate(set, &self.centres, sign, width, gradient, live, previous, live_before, change);
     }
 
     /// Eq. (10), (12), (13): moves the local models by the mean, over so many coordinates, of what was accumulated since the
@@ -199,13 +199,26 @@ impl<T: Real> Memory<T> {
     pub(super) fn descend(
         &self,
         set: InstructionSet,
-        blocks: usize,
+        width: Width,
+        live: &Live,
+        moved: u32,
+        gradient: &[Lanes<T>],
+        params: &mut [Lanes<T>],
+    ) -> T {
+        kernel::descend(set, &self.centres, &self.rates, width, live, moved, gradient, params)
+    }
+
+    /// Applies them along another direction: see [`kernel::descend_along`].
+    pub(super) fn descend_along(
+        &self,
+        set: InstructionSet,
+        width: Width,
         live: &Live,
         feature: &[Lanes<T>],
-        direction: Option<&[Lanes<T>]>,
+        direction: &[Lanes<T>],
         params: &mut [Lanes<T>],
     ) -> (T, u32) {
-        kernel::descend(set, &self.centres, &self.rates, blocks, live, feature, direction, params)
+        kernel::descend_along(set, &self.centres, &self.rates, width, live, feature, direction, params)
     }
 
     /// Between tasks: keeps the local rates and forgets the optimizer's moments.

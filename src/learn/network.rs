@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::Real;
-use super::kernel::{self, InstructionSet, LANES, Lanes, Live, blocks_for};
+use super::kernel::{self, InstructionSet, LANES, Lanes, Live, Width, blocks_for};
 
 /// How many units of a layer may change places in one step: what is left for the next one is computed, though it is zero.
 const MOST_SWAPS: usize = 8;
@@ -47,19 +47,19 @@ pub struct Layer {
     pub bias: Range<usize>,
 }
 
-/// Where one tensor lies in memory: `[rows][blocks]` from block `start` on.
+/// Where one tensor lies in memory: `[rows][width]` from block `start` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Matrix {
     pub(super) start: usize,
     pub(super) rows: usize,
-    pub(super) blocks: usize,
+    pub(super) width: Width,
     /// How many of its numbers are parameters; the others stay zero.
     pub(super) coordinates: usize,
 }
 
 impl Matrix {
     pub(super) fn range(&self) -> Range<usize> {
-        self.start..self.start + self.rows * self.blocks
+        self.start..self.start + self.rows * self.width.blocks
     }
 }
 
@@ -115,7 +115,9 @@ pub(super) struct Gradient<T: Real> {
     pub(super) values: Blocks<T>,
     /// By matrix.
     pub(super) live: Vec<Live>,
-    /// Whether all that was computed is finite.
+    /// By matrix, how many of its numbers are not zero.
+    pub(super) moved: Vec<u32>,
+    /// Whether all that was computed is finite, and none of it beyond [`Real::HUGE`] before clipping.
     pub(super) finite: bool,
     /// Whether all of it is to be written down.
     pub(super) dense: bool,
@@ -127,8 +129,9 @@ impl<T: Real> Gradient<T> {
     /// Zero, in the shape of these matrices.
     pub(super) fn new(matrices: &[Matrix], dense: bool, clip: T) -> Self {
         let len = matrices.iter().map(|matrix| matrix.range().end).max().unwrap_or(0);
-        let live = matrices.iter().map(|m| Live::all(m.rows, m.blocks)).collect();
-        Gradient { values: Blocks::zeros(len), live, finite: true, dense, clip }
+        let live = matrices.iter().map(|m| Live::all(m.rows, m.width.blocks)).collect();
+        let moved = vec![0; matrices.len()];
+        Gradient { values: Blocks::zeros(len), live, moved, finite: true, dense, clip }
     }
 
     /// Makes it zero.
@@ -143,6 +146,7 @@ impl<T: Real> Gradient<T> {
             live.rows.copy_from_slice(&other.rows);
             live.blocks = other.blocks;
         }
+        self.moved.copy_from_slice(&other.moved);
         self.finite = other.finite;
     }
 }
@@ -157,11 +161,14 @@ pub struct Workspace<T: Real> {
     /// Of the inputs and each hidden layer, which units were above zero for at least one sample. Inputs: all.
     live: Vec<Vec<u16>>,
     outputs: Vec<T>,
-    /// The loss's gradient by the outputs, and by a hidden layer's sums, for two adjacent layers.
-    delta_output: Vec<T>,
+    /// The loss's gradient by the outputs: `[blocks of samples]`.
+    delta_output: Blocks<T>,
+    /// By a hidden layer's sums: `[samples][blocks]`.
     delta: Blocks<T>,
-    delta_below: Blocks<T>,
-    scratch: Blocks<T>,
+    /// The same, `[blocks of samples][units]`, for two adjacent layers.
+    by_unit: [Blocks<T>; 2],
+    /// Whether no activation was beyond [`Real::HUGE`].
+    moderate: bool,
 }
 
 impl<T: Real> Network<T> {
@@ -186,13 +193,11 @@ impl<T: Real> Network<T> {
             params.resize(middle + outputs, T::zero());
             layers.push(Layer { inputs, outputs, weights: start..middle, bias: middle..params.len() });
             let is_output = l + 2 == sizes.len();
-            let (rows, blocks) =
-                if is_output { (1, blocks_for(inputs)) } else { (inputs, blocks_for(outputs)) };
-            for (rows, blocks, coordinates) in
-                [(rows, blocks, inputs * outputs), (1, blocks_for(outputs), outputs)]
-            {
-                matrices.push(Matrix { start: block, rows, blocks, coordinates });
-                block += rows * blocks;
+            let (rows, columns) = if is_output { (1, inputs) } else { (inputs, outputs) };
+            for (rows, columns) in [(rows, columns), (1, outputs)] {
+                let (width, coordinates) = (Width::of(columns), rows * columns);
+                matrices.push(Matrix { start: block, rows, width, coordinates });
+                block += rows * width.blocks;
             }
         }
         let mut network = Network {
@@ -279,7 +284,7 @@ impl<T: Real> Network<T> {
                     let (row, column) = if l + 1 == self.layers.len() { (0, input) } else { (input, output) };
                     f(
                         layer.weights.start + unit(l, input) * layer.outputs + unit(l + 1, output),
-                        (weights.start + row * weights.blocks) * LANES + column,
+                        (weights.start + row * weights.width.blocks) * LANES + column,
                     );
                 }
                 f(layer.bias.start + unit(l + 1, output), bias.start * LANES + output);
@@ -302,22 +307,23 @@ impl<T: Real> Network<T> {
 
     /// [`Network::forward`] of the first `samples` inputs that are in `workspace` already.
     pub(super) fn forward_again<'w>(&self, samples: usize, workspace: &'w mut Workspace<T>) -> &'w [T] {
-        let Workspace { activations, live, outputs, .. } = workspace;
+        let Workspace { activations, live, outputs, moderate, .. } = workspace;
         workspace.samples = samples;
+        *moderate = true;
         let hidden = self.layers.len() - 1;
         for l in 0..hidden {
             let (below, above) = activations.split_at_mut(l + 1);
             let (live_below, live_above) = live.split_at_mut(l + 1);
-            let blocks = self.matrices[2 * l].blocks;
+            let width = self.matrices[2 * l].width;
             let x_blocks = blocks_for(self.sizes[l]);
-            kernel::forward(
+            *moderate &= kernel::forward(
                 self.set,
                 &self.params[self.layer_range(l)],
-                blocks,
+                width,
                 &live_below[l],
                 &below[l][..samples * x_blocks],
                 x_blocks,
-                &mut above[0][..samples * blocks],
+                &mut above[0][..samples * width.blocks],
                 &mut live_above[0],
             );
         }
@@ -326,7 +332,7 @@ impl<T: Real> Network<T> {
             self.set,
             &self.params[weights.range()],
             self.params[bias.start][0],
-            &activations[hidden][..samples * weights.blocks],
+            &activations[hidden][..samples * weights.width.blocks],
             &mut outputs[..samples],
         );
         &workspace.outputs[..samples]
@@ -372,7 +378,7 @@ impl<T: Real> Network<T> {
             // What a gradient does not have at hand is zero.
             let at_hand = from / LANES < live.blocks;
             let rows = previous.values[matrix.range()].as_flattened_mut();
-            for row in rows.chunks_exact_mut(matrix.blocks * LANES) {
+            for row in rows.chunks_exact_mut(matrix.width.blocks * LANES) {
                 let moved = if at_hand { row[from] } else { T::zero() };
                 row[from] = std::mem::replace(&mut row[to], moved);
             }
@@ -410,7 +416,7 @@ impl<T: Real> Network<T> {
         for at in self.columns_of(hidden) {
             let matrix = &self.matrices[at];
             let rows = self.params[matrix.range()].as_flattened_mut();
-            rows.chunks_exact_mut(matrix.blocks * LANES).for_each(|row| row.swap(first, second));
+            rows.chunks_exact_mut(matrix.width.blocks * LANES).for_each(|row| row.swap(first, second));
         }
         if hidden + 1 < self.layers.len() {
             swap_rows(&mut self.params, &self.matrices[2 * hidden], first, second);
@@ -421,76 +427,86 @@ impl<T: Real> Network<T> {
     /// The gradient, clipped, of the batch's mean squared error `mean((output - target)²)` by all parameters, for the batch
     /// that went [`forward`](Network::forward) last. `targets` holds one number per sample.
     pub(super) fn backward(&self, targets: &[T], workspace: &mut Workspace<T>, gradient: &mut Gradient<T>) {
-        let Workspace { activations, live, outputs, delta_output, delta, delta_below, scratch, .. } =
-            workspace;
+        let Workspace { activations, live, outputs, delta_output, delta, by_unit, .. } = workspace;
         let samples = workspace.samples;
         let scale = T::of(2.0 / samples.max(1) as f64);
-        for ((delta, &output), &target) in delta_output.iter_mut().zip(&outputs[..samples]).zip(targets) {
+        let (mut total, mut is_moderate) = (T::zero(), workspace.moderate);
+        let each = delta_output.as_flattened_mut().iter_mut().zip(&outputs[..samples]).zip(targets);
+        for ((delta, &output), &target) in each {
             *delta = scale * (output - target);
+            total += *delta;
+            is_moderate &= delta.abs() <= T::HUGE;
         }
         if gradient.dense {
             gradient.clear();
         }
-        let Gradient { values, live: written, finite, dense, clip } = gradient;
+        let Gradient { values, live: written, moved, finite, dense, clip } = gradient;
         let hidden = self.layers.len() - 1;
         let (weights, bias) = (self.matrices[2 * hidden], self.matrices[2 * hidden + 1]);
-        let total = delta_output[..samples].iter().fold(T::zero(), |sum, delta| sum + *delta);
         let clipped = total.max(-*clip).min(*clip);
-        values[bias.start][0] = if total.abs() > T::TINY { clipped } else { T::zero() };
+        let passes = total.abs() > T::TINY;
+        values[bias.start][0] = if passes { clipped } else { T::zero() };
+        moved[2 * hidden + 1] = u32::from(passes);
         let reached = |live: &[u16]| live.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
-        let blocks = reached(&live[hidden]);
-        *finite = total.is_finite()
-            & kernel::backward_output(
-                self.set,
-                &self.params[weights.range()],
-                blocks,
-                &activations[hidden][..samples * weights.blocks],
-                weights.blocks,
-                &delta_output[..samples],
-                *clip,
-                &mut values[weights.range()],
-                if hidden > 0 { &mut delta[..samples * weights.blocks] } else { &mut [] },
-            );
+        is_moderate &= kernel::is_moderate(self.set, &activations[0][..samples * blocks_for(self.sizes[0])]);
+        moved[2 * hidden] = kernel::backward_output(
+            self.set,
+            &self.params[weights.range()],
+            &live[hidden],
+            &activations[hidden][..samples * weights.width.blocks],
+            weights.width.blocks,
+            &delta_output[..blocks_for(samples)],
+            *clip,
+            &mut values[weights.range()],
+            &mut by_unit[0],
+            delta,
+        );
         if !*dense {
-            written[2 * hidden].blocks = blocks;
+            written[2 * hidden].blocks = reached(&live[hidden]);
         }
         for l in (0..hidden).rev() {
-            let blocks = self.matrices[2 * l].blocks;
+            let width = self.matrices[2 * l].width;
             let x_blocks = blocks_for(self.sizes[l]);
             let x = &activations[l][..samples * x_blocks];
             let reached = reached(&live[l + 1]);
-            *finite &= kernel::weights_gradient(
+            let (counts, is_finite) = kernel::weights_gradient(
                 self.set,
                 x,
                 x_blocks,
                 &live[l],
-                &delta[..samples * blocks],
-                blocks,
+                &delta[..samples * width.blocks],
+                width,
                 reached,
                 *clip,
                 &mut values[self.layer_range(l)],
             );
+            [moved[2 * l], moved[2 * l + 1]] = counts;
+            is_moderate &= is_finite;
             if !*dense {
-                written[2 * l].rows.copy_from_slice(&live[l]);
+                for (written, live) in written[2 * l].rows.iter_mut().zip(&live[l]) {
+                    *written = *live;
+                }
                 written[2 * l].blocks = reached;
                 written[2 * l + 1].blocks = reached;
             }
             if l > 0 {
+                let [above, below] = by_unit;
                 kernel::backward(
                     self.set,
                     &self.params[self.matrices[2 * l].range()],
-                    blocks,
+                    width.blocks,
                     &live[l],
                     &live[l + 1],
-                    &delta[..samples * blocks],
+                    above,
                     x,
                     x_blocks,
-                    scratch,
-                    &mut delta_below[..samples * x_blocks],
+                    below,
+                    delta,
                 );
-                std::mem::swap(delta, delta_below);
+                by_unit.swap(0, 1);
             }
         }
+        *finite = is_moderate;
     }
 
     /// The gradient of the batch's mean squared error `mean((output - target)²)` by all parameters, in the order of
@@ -511,8 +527,9 @@ impl<T: Real> Network<T> {
 
 /// `first` is the lesser.
 fn swap_rows<T>(values: &mut [Lanes<T>], matrix: &Matrix, first: usize, second: usize) {
-    let (before, from) = values[matrix.range()].split_at_mut(second * matrix.blocks);
-    before[first * matrix.blocks..][..matrix.blocks].swap_with_slice(&mut from[..matrix.blocks]);
+    let (before, from) = values[matrix.range()].split_at_mut(second * matrix.width.blocks);
+    before[first * matrix.width.blocks..][..matrix.width.blocks]
+        .swap_with_slice(&mut from[..matrix.width.blocks]);
 }
 
 fn swap_bits(words: &mut [u16], a: usize, b: usize) {
@@ -534,10 +551,10 @@ impl<T: Real> Workspace<T> {
             activations: below.iter().map(|&units| Blocks::zeros(samples * blocks_for(units))).collect(),
             live: below.iter().map(|&units| Live::all(units, 1).rows).collect(),
             outputs: vec![T::zero(); samples],
-            delta_output: vec![T::zero(); samples],
+            delta_output: Blocks::zeros(blocks_for(samples)),
             delta: Blocks::zeros(samples * widest),
-            delta_below: Blocks::zeros(samples * widest),
-            scratch: Blocks::zeros(widest * LANES * blocks_for(samples)),
+            by_unit: [(); 2].map(|()| Blocks::zeros(widest * LANES * blocks_for(samples))),
+            moderate: true,
         }
     }
 

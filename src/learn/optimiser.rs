@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::kernel::{self, InstructionSet, Lanes, blocks_for};
+use super::kernel::{self, InstructionSet, Lanes, Width};
 use super::memory::{adam, corrected_rate};
 use super::network::{Blocks, Gradient, Matrix};
 use super::real::all_finite;
@@ -153,9 +153,9 @@ impl<T: Real> MetaGd<T> {
         let mut start = 0;
         let mut matrices = Vec::with_capacity(groups.len());
         for (coordinates, _) in &groups {
-            let blocks = blocks_for(*coordinates);
-            matrices.push(Matrix { start, rows: 1, blocks, coordinates: *coordinates });
-            start += blocks;
+            let width = Width::of(*coordinates);
+            matrices.push(Matrix { start, rows: 1, width, coordinates: *coordinates });
+            start += width.blocks;
         }
         let groups = groups.into_iter().enumerate();
         let groups = groups.map(|(at, (_, memory))| Group { matrices: at..at + 1, memory }).collect();
@@ -242,12 +242,13 @@ impl<T: Real> MetaGd<T> {
         let clip = blocks.clip;
         let passed = |g: T| if g.abs() > T::TINY { g.max(-clip).min(clip) } else { T::zero() };
         let mut from = 0;
-        for matrix in &self.matrices {
+        for (matrix, moved) in self.matrices.iter().zip(&mut blocks.moved) {
             let range = from..from + matrix.coordinates;
             let own = blocks.values[matrix.range()].as_flattened_mut();
             own.fill(T::zero());
             let given = gradient.get(range.clone()).unwrap_or_default();
             own.iter_mut().zip(given).for_each(|(own, g)| *own = passed(*g));
+            *moved = own.iter().filter(|g| **g != T::zero()).count() as u32;
             let own = moving[matrix.range()].as_flattened_mut();
             own.iter_mut().zip(params.get(range).unwrap_or_default()).for_each(|(own, p)| *own = *p);
             from += matrix.coordinates;
@@ -283,10 +284,10 @@ impl<T: Real> MetaGd<T> {
         for group in &mut self.groups {
             let Some(memory) = &mut group.memory else { continue };
             for at in group.matrices.clone() {
-                let (blocks, values) = (self.matrices[at].blocks, self.matrices[at].range());
+                let (width, values) = (self.matrices[at].width, self.matrices[at].range());
                 let now = (&feature.values[values.clone()], &feature.live[at]);
                 let before = (&self.previous.values[values], &self.previous.live[at]);
-                memory.accumulate(self.set, blocks, now, before);
+                memory.accumulate(self.set, width, now, before);
             }
         }
         for group in &mut self.groups {
@@ -298,16 +299,22 @@ impl<T: Real> MetaGd<T> {
         let (mut rate_sum, mut moved) = (0.0, 0);
         for group in &self.groups {
             for at in group.matrices.clone() {
-                let (blocks, values) = (self.matrices[at].blocks, self.matrices[at].range());
-                let live = &feature.live[at];
+                let (width, values) = (self.matrices[at].width, self.matrices[at].range());
+                let (live, rows) = (&feature.live[at], &feature.values[values.clone()]);
                 let params = &mut params[values.clone()];
-                let direction = direction.map(|direction| &direction[values.clone()]);
-                let feature = &feature.values[values];
-                let (sum, count) = match &group.memory {
-                    Some(memory) => memory.descend(self.set, blocks, live, feature, direction, params),
-                    None => {
-                        let direction = direction.unwrap_or(feature);
-                        kernel::descend_at(self.set, T::of(rate), blocks, live, direction, params)
+                let (sum, count) = match (&group.memory, direction) {
+                    (Some(memory), None) => {
+                        let moved = feature.moved[at];
+                        (memory.descend(self.set, width, live, moved, rows, params), moved)
+                    }
+                    (Some(memory), Some(direction)) => {
+                        memory.descend_along(self.set, width, live, rows, &direction[values], params)
+                    }
+                    (None, direction) => {
+                        let direction = direction.map_or(rows, |direction| &direction[values]);
+                        let (rate, blocks) = (T::of(rate), width.blocks);
+                        let count = kernel::descend_at(self.set, rate, blocks, live, direction, params);
+                        (rate * T::of(f64::from(count)), count)
                     }
                 };
                 rate_sum += sum.wide();

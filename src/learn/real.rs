@@ -19,6 +19,10 @@ pub trait Real:
     /// take a hundred times as long.
     const TINY: Self;
 
+    /// What is larger counts as not finite where a gradient is computed: far beyond anything of use, and so far from the
+    /// largest number that a sum of many products of two such is finite.
+    const HUGE: Self;
+
     /// Whether memories may be evaluated by polynomials near zero (see `centres`): to this type's precision, that is.
     const POLYNOMIALS: bool;
 
@@ -42,6 +46,7 @@ pub trait Real:
 
 impl Real for f32 {
     const TINY: f32 = 1.0 / (1u64 << 40) as f32;
+    const HUGE: f32 = 1e15;
     const POLYNOMIALS: bool = true;
 
     #[cfg(target_arch = "x86_64")]
@@ -93,6 +98,7 @@ pub(super) mod exp {
 
 impl Real for f64 {
     const TINY: f64 = 1e-150;
+    const HUGE: f64 = 1e120;
     const POLYNOMIALS: bool = false;
 
     #[cfg(target_arch = "x86_64")]

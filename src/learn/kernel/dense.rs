@@ -4,24 +4,30 @@
 //! for the weights' gradient the lanes are units; for the gradient that goes further down they are samples, so that no
 //! sum runs along a register.
 
-use super::lanes::{self, LANES, Lanes, Vector, bits, flush};
-use super::{InstructionSet, Level};
+use super::lanes::{self, LANES, Lanes, Vector, bits, blocks_for};
+use super::{InstructionSet, Level, Tile, Width};
 use crate::learn::Real;
 
 dispatched! {
     /// A hidden layer: `out[s] = relu(bias + x[s] · weights)`, summing over those inputs alone that have their bit in `rows`.
     ///
-    /// `weights` is `[inputs][blocks]` with the bias as its last row, `x` `[samples][x_blocks]`, `out` `[samples][blocks]`.
+    /// `weights` is `[inputs][width]` with the bias as its last row, `x` `[samples][x_blocks]`, `out` `[samples][width]`.
     /// Of each block of units that has a word in `live`, the units above zero for at least one sample get their bits.
+    /// Returns whether no output is beyond [`Real::HUGE`].
     fn forward = forward_body, (
         weights: &[Lanes<T>],
-        blocks: usize,
+        width: Width,
         rows: &[u16],
         x: &[Lanes<T>],
         x_blocks: usize,
         out: &mut [Lanes<T>],
         live: &mut [u16],
-    )
+    ) -> bool
+}
+
+dispatched! {
+    /// Whether nothing is beyond [`Real::HUGE`], or not a number.
+    fn is_moderate = is_moderate_body, (values: &[Lanes<T>]) -> bool
 }
 
 dispatched! {
@@ -30,48 +36,51 @@ dispatched! {
 }
 
 dispatched! {
-    /// Backward from the output, given `delta`, the loss's gradient by the outputs.
+    /// Backward from the output, given `delta`, the loss's gradient by the outputs: `[blocks of samples]`.
     ///
-    /// Writes the gradient by the output's weights and, unless it is empty, the loss's gradient by the sums of the layer
-    /// below (`[samples][x_blocks]`), whose outputs are `x`; of both the first `blocks`. The
-    /// gradients are clipped to `[-clip, clip]`. Returns whether all is finite.
+    /// Writes the gradient by the output's weights, clipped to `[-clip, clip]`, and the loss's gradient by the sums of the layer
+    /// below, whose outputs are `x`, as [`backward`] does; of both for those units that have their bit in `rows`. Returns how
+    /// many of the first are not zero.
     fn backward_output = backward_output_body, (
         weights: &[Lanes<T>],
-        blocks: usize,
+        rows: &[u16],
         x: &[Lanes<T>],
         x_blocks: usize,
-        delta: &[T],
+        delta: &[Lanes<T>],
         clip: T,
         gradient: &mut [Lanes<T>],
+        by_unit: &mut [Lanes<T>],
         below: &mut [Lanes<T>],
-    ) -> bool
+    ) -> u32
 }
 
 dispatched! {
     /// The gradient by a hidden layer's weights and bias, which is the last row: `gradient[i] = sum over s of x[s][i] ·
-    /// delta[s]`, in the rows that have their bit in `rows` and the first `live` blocks. The
-    /// gradients are clipped to `[-clip, clip]`. Returns whether all is finite.
+    /// delta[s]`, in the rows that have their bit in `rows` and the first `live` blocks. It is clipped to `[-clip, clip]`.
+    /// Returns how many of the weights' and of the bias's are not zero, and whether the bias's was nowhere beyond
+    /// [`Real::HUGE`] nor, as it then is if anything of `delta` is not finite, not a number.
     ///
-    /// `x` is `[samples][x_blocks]`, `delta` `[samples][blocks]`, `gradient` `[inputs + 1][blocks]`.
+    /// `x` is `[samples][x_blocks]`, `delta` `[samples][width]`, `gradient` `[inputs + 1][width]`.
     fn weights_gradient = weights_gradient_body, (
         x: &[Lanes<T>],
         x_blocks: usize,
         rows: &[u16],
         delta: &[Lanes<T>],
-        blocks: usize,
+        width: Width,
         live: usize,
         clip: T,
         gradient: &mut [Lanes<T>],
-    ) -> bool
+    ) -> ([u32; 2], bool)
 }
 
 dispatched! {
     /// Backward through a hidden layer: `below[s][i] = weights[i] · delta[s]` where `x[s][i]`, the output of the layer below,
     /// is above zero, else 0; for those inputs that have their bit in `rows`, summing over those outputs that have theirs
-    /// in `columns`. The other inputs get 0.
+    /// in `columns`. Of the other inputs, those get 0 that share a block with one.
     ///
-    /// `delta` is `[samples][blocks]`, `x` and `below` `[samples][x_blocks]`; `scratch` has room for `blocks · LANES` rows of
-    /// as many blocks as hold the samples.
+    /// `weights` is `[inputs][blocks]`, `delta` is `[blocks of samples][blocks · LANES]`, `x` and `below` are
+    /// `[samples][x_blocks]`. `by_unit` is `below` once more as the next layer wants it for its `delta`: `[blocks of
+    /// samples][x_blocks · LANES]`.
     fn backward = backward_body, (
         weights: &[Lanes<T>],
         blocks: usize,
@@ -80,7 +89,7 @@ dispatched! {
         delta: &[Lanes<T>],
         x: &[Lanes<T>],
         x_blocks: usize,
-        scratch: &mut [Lanes<T>],
+        by_unit: &mut [Lanes<T>],
         below: &mut [Lanes<T>],
     )
 }
@@ -88,15 +97,15 @@ dispatched! {
 #[inline(always)]
 fn forward_body<T: Real, V: Vector<T>, const SUMS: usize>(
     weights: &[Lanes<T>],
-    blocks: usize,
+    width: Width,
     rows: &[u16],
     x: &[Lanes<T>],
     x_blocks: usize,
     out: &mut [Lanes<T>],
     live: &mut [u16],
-) {
-    let samples = out.len() / blocks;
-    let layer = Layer { weights, blocks, rows, x, x_blocks };
+) -> bool {
+    let samples = out.len() / width.blocks;
+    let layer = Layer { weights, width, rows, x, x_blocks };
     let mut s = 0;
     while s < samples {
         s += match samples - s {
@@ -105,18 +114,22 @@ fn forward_body<T: Real, V: Vector<T>, const SUMS: usize>(
             _ => layer.samples::<V, SUMS, 1>(s, out),
         };
     }
+    let mut moderate = V::ALL;
     for (block, live) in live.iter_mut().enumerate() {
-        let mut most = V::zero();
-        for out in out.iter().skip(block).step_by(blocks) {
-            most = most.at_least(V::load(out));
+        let (mut most, mut at) = (V::zero(), block);
+        for _ in 0..samples {
+            most = most.at_least(V::load(&out[at]));
+            at += width.blocks;
         }
         *live = most.above(V::zero());
+        moderate &= most.within(V::splat(T::HUGE));
     }
+    moderate == V::ALL
 }
 
 struct Layer<'a, T> {
     weights: &'a [Lanes<T>],
-    blocks: usize,
+    width: Width,
     rows: &'a [u16],
     x: &'a [Lanes<T>],
     x_blocks: usize,
@@ -131,53 +144,80 @@ impl<T: Real> Layer<'_, T> {
         out: &mut [Lanes<T>],
     ) -> usize {
         let mut b = 0;
-        while b < self.blocks {
-            b += match self.blocks - b {
-                4.. if S * 4 <= SUMS => self.tile::<V, S, 4>(s, b, out),
-                2.. if S * 2 <= SUMS => self.tile::<V, S, 2>(s, b, out),
-                _ => self.tile::<V, S, 1>(s, b, out),
+        while b < self.width.blocks {
+            b += match self.width.tile(b, self.width.blocks) {
+                Tile::Whole(4..) | Tile::WithHalf(4..) if S * 4 <= SUMS => {
+                    self.tile::<V, S, 4, false>(s, b, out)
+                }
+                Tile::WithHalf(3) if S * 4 <= SUMS => self.tile::<V, S, 3, true>(s, b, out),
+                Tile::Whole(2..) | Tile::WithHalf(2..) if S * 2 <= SUMS => {
+                    self.tile::<V, S, 2, false>(s, b, out)
+                }
+                Tile::WithHalf(1) if S * 2 <= SUMS => self.tile::<V, S, 1, true>(s, b, out),
+                Tile::WithHalf(0) => self.tile::<V, S, 0, true>(s, b, out),
+                Tile::Whole(_) | Tile::WithHalf(_) => self.tile::<V, S, 1, false>(s, b, out),
             };
         }
         S
     }
 
-    /// `S` samples by `B` blocks.
+    /// `S` samples by `B` blocks and, if `HALF`, half a block.
     #[inline(always)]
-    fn tile<V: Vector<T>, const S: usize, const B: usize>(
+    fn tile<V: Vector<T>, const S: usize, const B: usize, const HALF: bool>(
         &self,
         s: usize,
         b: usize,
         out: &mut [Lanes<T>],
     ) -> usize {
-        let inputs = self.weights.len() / self.blocks - 1;
-        let mut bias = [V::zero(); B];
-        for (sum, bias) in bias.iter_mut().zip(&self.weights[inputs * self.blocks + b..]) {
-            *sum = V::load(bias);
+        let (blocks, count) = (self.width.blocks, B + usize::from(HALF));
+        let inputs = self.weights.len() / blocks - 1;
+        let bias = &self.weights[inputs * blocks + b..][..count];
+        // No array of arrays: it would be copied by a call.
+        let (mut sums, mut halves) = ([[V::zero(); B]; S], [V::zero().low(); S]);
+        for (sums, half) in sums.iter_mut().zip(&mut halves) {
+            for (sum, bias) in sums.iter_mut().zip(bias) {
+                *sum = V::load(bias);
+            }
+            if HALF {
+                *half = V::Half::load(&bias[B]);
+            }
         }
-        let mut sums = [bias; S];
         for (block, word) in self.rows.iter().enumerate() {
             let mut x = [&self.x[0]; S];
             for (i, x) in x.iter_mut().enumerate() {
                 *x = &self.x[(s + i) * self.x_blocks + block];
             }
-            let weights = &self.weights[block * LANES * self.blocks + b..];
+            let weights = &self.weights[block * LANES * blocks + b..];
             for lane in bits(&[*word]) {
-                let weights = &weights[lane * self.blocks..][..B];
-                for (sums, x) in sums.iter_mut().zip(x) {
+                let weights = &weights[lane * blocks..][..count];
+                for ((sums, half), x) in sums.iter_mut().zip(&mut halves).zip(x) {
                     let x = V::splat(x[lane % LANES]);
                     for (sum, weights) in sums.iter_mut().zip(weights) {
                         *sum = x.mul_add(V::load(weights), *sum);
                     }
+                    if HALF {
+                        *half = x.low().mul_add(V::Half::load(&weights[B]), *half);
+                    }
                 }
             }
         }
-        for (i, sums) in sums.into_iter().enumerate() {
-            for (j, sum) in sums.into_iter().enumerate() {
-                V::zero().at_least(sum).store(&mut out[(s + i) * self.blocks + b + j]);
+        for (i, (sums, half)) in sums.iter().zip(&halves).enumerate() {
+            let out = &mut out[(s + i) * blocks + b..][..count];
+            for (sum, out) in sums.iter().zip(out.iter_mut()) {
+                V::zero().at_least(*sum).store(out);
+            }
+            if HALF {
+                V::Half::zero().at_least(*half).store(&mut out[B]);
             }
         }
-        B
+        count
     }
+}
+
+#[inline(always)]
+fn is_moderate_body<T: Real, V: Vector<T>, const SUMS: usize>(values: &[Lanes<T>]) -> bool {
+    values.iter().fold(V::ALL, |moderate, values| moderate & V::load(values).within(V::splat(T::HUGE)))
+        == V::ALL
 }
 
 #[inline(always)]
@@ -187,7 +227,7 @@ fn output_body<T: Real, V: Vector<T>, const SUMS: usize>(
     x: &[Lanes<T>],
     out: &mut [T],
 ) {
-    for (out, x) in out.iter_mut().zip(x.chunks_exact(weights.len())) {
+    for (out, x) in out.iter_mut().zip(lanes::rows(x, weights.len())) {
         let mut total = V::zero();
         for (x, weights) in x.iter().zip(weights) {
             total = V::load(x).mul_add(V::load(weights), total);
@@ -199,29 +239,61 @@ fn output_body<T: Real, V: Vector<T>, const SUMS: usize>(
 #[inline(always)]
 fn backward_output_body<T: Real, V: Vector<T>, const SUMS: usize>(
     weights: &[Lanes<T>],
-    blocks: usize,
+    rows: &[u16],
     x: &[Lanes<T>],
     x_blocks: usize,
-    delta: &[T],
+    delta: &[Lanes<T>],
     clip: T,
     gradient: &mut [Lanes<T>],
+    by_unit: &mut [Lanes<T>],
     below: &mut [Lanes<T>],
-) -> bool {
-    let mut check = Check::<V>::new(clip);
-    for block in 0..blocks {
-        let mut total = V::zero();
-        let w = V::load(&weights[block]);
-        for (s, &delta) in delta.iter().enumerate() {
-            let at = s * x_blocks + block;
-            let (x, delta) = (V::load(&x[at]), V::splat(delta));
-            total = x.mul_add(delta, total);
-            if let Some(below) = below.get_mut(at) {
-                w.mul(delta).only(x.above(V::zero())).store(below);
-            }
+) -> u32 {
+    let samples = x.len() / x_blocks;
+    let mut out = Clipped::<V>::new(clip);
+    for (block, _) in rows.iter().enumerate().filter(|(_, word)| **word != 0) {
+        let (mut total, mut at) = (V::zero(), block);
+        for delta in &delta.as_flattened()[..samples] {
+            total = V::load(&x[at]).mul_add(V::splat(*delta), total);
+            at += x_blocks;
         }
-        check.passed(total).store(&mut gradient[block]);
+        out.put(total, &mut gradient[block]);
     }
-    check.is_finite()
+    for (layer, (delta, by_unit)) in delta.iter().zip(by_unit.chunks_exact_mut(x_blocks * LANES)).enumerate()
+    {
+        let on = On { x, x_blocks, samples, layer };
+        let delta = V::load(delta);
+        for (block, by_unit) in
+            by_unit.as_chunks_mut().0.iter_mut().enumerate().filter(|(b, _)| rows[*b] != 0)
+        {
+            for (by_unit, &weight) in by_unit.iter_mut().zip(&weights[block]) {
+                V::splat(weight).mul(delta).store(by_unit);
+            }
+            on.turn::<V>(block, by_unit, below);
+        }
+    }
+    out.moved
+}
+
+/// A block of samples of a layer's outputs, number `layer`.
+struct On<'a, T> {
+    x: &'a [Lanes<T>],
+    x_blocks: usize,
+    samples: usize,
+    layer: usize,
+}
+
+impl<T: Real> On<'_, T> {
+    /// Of a block of units, leaves 0 in `by_unit` where a unit is off, and writes it into `below` sample by sample.
+    #[inline(always)]
+    fn turn<V: Vector<T>>(&self, block: usize, by_unit: &mut [Lanes<T>; LANES], below: &mut [Lanes<T>]) {
+        let count = (self.samples - self.layer * LANES).min(LANES);
+        let first = self.layer * LANES * self.x_blocks + block;
+        let samples_of = V::above_zero_in(&self.x[first..], self.x_blocks, count);
+        for (row, samples) in by_unit.iter_mut().zip(samples_of) {
+            V::load(row).only(samples as u16).store(row);
+        }
+        V::transpose(by_unit, &mut below[first..], self.x_blocks, count);
+    }
 }
 
 #[inline(always)]
@@ -230,42 +302,45 @@ fn weights_gradient_body<T: Real, V: Vector<T>, const SUMS: usize>(
     x_blocks: usize,
     rows: &[u16],
     delta: &[Lanes<T>],
-    blocks: usize,
+    width: Width,
     live: usize,
     clip: T,
     gradient: &mut [Lanes<T>],
-) -> bool {
-    let mut check = Check::<V>::new(clip);
-    let outer = Outer { x: x.as_flattened(), x_width: x_blocks * LANES, delta, blocks, live };
-    let mut group = Group::<5>::new();
+) -> ([u32; 2], bool) {
+    let outer = Outer { x: x.as_flattened(), x_width: x_blocks * LANES, delta, width, live };
+    let mut out = Clipped::<V>::new(clip);
+    let mut group = Group::<4>::new();
     for row in bits(rows) {
         if let Some(rows) = group.with(row) {
-            if SUMS >= 5 {
-                outer.rows::<V, SUMS, 5>(rows, gradient, &mut check);
+            if SUMS >= 4 {
+                outer.rows::<V, SUMS, 4>(rows, gradient, &mut out);
             } else {
-                let [a, b, c, d, e] = rows;
-                outer.rows::<V, SUMS, 2>([a, b], gradient, &mut check);
-                outer.rows::<V, SUMS, 2>([c, d], gradient, &mut check);
-                outer.rows::<V, SUMS, 1>([e], gradient, &mut check);
+                for &rows in rows.as_chunks::<2>().0 {
+                    outer.rows::<V, SUMS, 2>(rows, gradient, &mut out);
+                }
             }
         }
     }
     let (pairs, rest) = group.rest().as_chunks::<2>();
     for &rows in pairs {
-        outer.rows::<V, SUMS, 2>(rows, gradient, &mut check);
+        outer.rows::<V, SUMS, 2>(rows, gradient, &mut out);
     }
     for &row in rest {
-        outer.rows::<V, SUMS, 1>([row], gradient, &mut check);
+        outer.rows::<V, SUMS, 1>([row], gradient, &mut out);
     }
-    let bias = gradient.len() - blocks;
+    let weights = out.moved;
+    let bias = gradient.len() - width.blocks;
+    let mut moderate = V::ALL;
     for block in 0..live {
-        let mut total = V::zero();
-        for delta in delta.iter().skip(block).step_by(blocks) {
+        let (mut total, mut at) = (V::zero(), block);
+        while let Some(delta) = delta.get(at) {
             total = total.add(V::load(delta));
+            at += width.blocks;
         }
-        check.passed(total).store(&mut gradient[bias + block]);
+        moderate &= total.within(V::splat(T::HUGE));
+        out.put(total, &mut gradient[bias + block]);
     }
-    check.is_finite()
+    ([weights, out.moved - weights], moderate == V::ALL)
 }
 
 /// Gathers rows until there are `N`.
@@ -300,8 +375,45 @@ struct Outer<'a, T> {
     x: &'a [T],
     x_width: usize,
     delta: &'a [Lanes<T>],
-    blocks: usize,
+    width: Width,
     live: usize,
+}
+
+/// How a gradient is written, and how many of it are not zero.
+struct Clipped<V> {
+    clip: V,
+    least: V,
+    moved: u32,
+}
+
+impl<V> Clipped<V> {
+    #[inline(always)]
+    fn new<T: Real>(clip: T) -> Self
+    where
+        V: Vector<T>,
+    {
+        Clipped { clip: V::splat(clip), least: V::splat(T::TINY), moved: 0 }
+    }
+
+    #[inline(always)]
+    fn put<T: Real>(&mut self, gradient: V, out: &mut Lanes<T>)
+    where
+        V: Vector<T>,
+    {
+        let (clipped, above) = gradient.clipped(self.clip, self.least);
+        clipped.store(out);
+        self.moved += above.count_ones();
+    }
+
+    #[inline(always)]
+    fn put_half<T: Real>(&mut self, gradient: V::Half, out: &mut Lanes<T>)
+    where
+        V: Vector<T>,
+    {
+        let (clipped, above) = gradient.clipped(self.clip.low(), self.least.low());
+        clipped.store(out);
+        self.moved += above.count_ones();
+    }
 }
 
 impl<T: Real> Outer<'_, T> {
@@ -310,42 +422,57 @@ impl<T: Real> Outer<'_, T> {
         &self,
         rows: [usize; R],
         gradient: &mut [Lanes<T>],
-        check: &mut Check<V>,
+        out: &mut Clipped<V>,
     ) {
         let mut b = 0;
         while b < self.live {
-            b += match self.live - b {
-                4.. if R * 4 <= SUMS => self.tile::<V, R, 4>(rows, b, gradient, check),
-                2.. if R * 2 <= SUMS => self.tile::<V, R, 2>(rows, b, gradient, check),
-                _ => self.tile::<V, R, 1>(rows, b, gradient, check),
+            b += match self.width.tile(b, self.live) {
+                Tile::Whole(4..) | Tile::WithHalf(4..) if R * 4 <= SUMS => {
+                    self.tile::<V, R, 4, false>(rows, b, gradient, out)
+                }
+                Tile::WithHalf(3) if R * 4 <= SUMS => self.tile::<V, R, 3, true>(rows, b, gradient, out),
+                Tile::Whole(2..) | Tile::WithHalf(2..) if R * 2 <= SUMS => {
+                    self.tile::<V, R, 2, false>(rows, b, gradient, out)
+                }
+                Tile::WithHalf(1) if R * 2 <= SUMS => self.tile::<V, R, 1, true>(rows, b, gradient, out),
+                Tile::WithHalf(0) => self.tile::<V, R, 0, true>(rows, b, gradient, out),
+                Tile::Whole(_) | Tile::WithHalf(_) => self.tile::<V, R, 1, false>(rows, b, gradient, out),
             };
         }
     }
 
     #[inline(always)]
-    fn tile<V: Vector<T>, const R: usize, const B: usize>(
+    fn tile<V: Vector<T>, const R: usize, const B: usize, const HALF: bool>(
         &self,
         rows: [usize; R],
         b: usize,
         gradient: &mut [Lanes<T>],
-        check: &mut Check<V>,
+        out: &mut Clipped<V>,
     ) -> usize {
-        let mut sums = [[V::zero(); B]; R];
-        for (delta, x) in self.delta.chunks_exact(self.blocks).zip(self.x.chunks_exact(self.x_width)) {
-            let delta = &delta[b..][..B];
-            for (sums, row) in sums.iter_mut().zip(rows) {
+        let (blocks, count) = (self.width.blocks, B + usize::from(HALF));
+        let (mut sums, mut halves) = ([[V::zero(); B]; R], [V::zero().low(); R]);
+        for (delta, x) in lanes::rows(self.delta, blocks).zip(lanes::rows(self.x, self.x_width)) {
+            let delta = &delta[b..][..count];
+            for ((sums, half), row) in sums.iter_mut().zip(&mut halves).zip(rows) {
                 let x = V::splat(x[row]);
                 for (sum, delta) in sums.iter_mut().zip(delta) {
                     *sum = x.mul_add(V::load(delta), *sum);
                 }
+                if HALF {
+                    *half = x.low().mul_add(V::Half::load(&delta[B]), *half);
+                }
             }
         }
-        for (sums, row) in sums.into_iter().zip(rows) {
-            for (sum, out) in sums.into_iter().zip(&mut gradient[row * self.blocks + b..][..B]) {
-                check.passed(sum).store(out);
+        for ((sums, half), row) in sums.iter().zip(&halves).zip(rows) {
+            let gradient = &mut gradient[row * blocks + b..][..count];
+            for (sum, gradient) in sums.iter().zip(gradient.iter_mut()) {
+                out.put(*sum, gradient);
+            }
+            if HALF {
+                out.put_half(*half, &mut gradient[B]);
             }
         }
-        B
+        count
     }
 }
 
@@ -358,30 +485,19 @@ fn backward_body<T: Real, V: Vector<T>, const SUMS: usize>(
     delta: &[Lanes<T>],
     x: &[Lanes<T>],
     x_blocks: usize,
-    scratch: &mut [Lanes<T>],
+    by_unit: &mut [Lanes<T>],
     below: &mut [Lanes<T>],
 ) {
-    let samples = delta.len() / blocks;
-    let depth = samples.div_ceil(LANES);
-    for (block, _) in columns.iter().enumerate().filter(|(_, word)| **word != 0) {
-        for layer in 0..depth {
-            let (first, left) = (layer * LANES, samples - layer * LANES);
-            let to = &mut scratch[block * LANES * depth + layer..];
-            V::transpose(&delta[first * blocks + block..], blocks, left, to, depth, LANES);
+    let samples = x.len() / x_blocks;
+    let layers = delta.chunks_exact(blocks * LANES).zip(by_unit.chunks_exact_mut(x_blocks * LANES));
+    for (layer, (delta, by_unit)) in layers.enumerate().take(blocks_for(samples)) {
+        Through { weights, blocks, columns, delta }.all_rows::<V, SUMS>(rows, by_unit);
+        let on = On { x, x_blocks, samples, layer };
+        for (block, by_unit) in
+            by_unit.as_chunks_mut().0.iter_mut().enumerate().filter(|(b, _)| rows[*b] != 0)
+        {
+            on.turn::<V>(block, by_unit, below);
         }
-    }
-    let through = Through { weights, blocks, columns, scratch, depth };
-    let mut sums = [[T::zero(); LANES]; LANES];
-    for (block, &word) in rows.iter().enumerate().filter(|(_, word)| **word != 0) {
-        for layer in 0..depth {
-            through.block::<V, SUMS>(block, word, layer, &mut sums);
-            let left = (samples - layer * LANES).min(LANES);
-            V::transpose(&sums, 1, LANES, &mut below[layer * LANES * x_blocks + block..], x_blocks, left);
-        }
-    }
-    // Where nothing was put, the unit is off.
-    for (below, x) in below.iter_mut().zip(x) {
-        V::load(below).only(V::load(x).above(V::zero())).store(below);
     }
 }
 
@@ -389,105 +505,64 @@ struct Through<'a, T> {
     weights: &'a [Lanes<T>],
     blocks: usize,
     columns: &'a [u16],
-    /// `delta`, `[outputs][blocks of samples]`.
-    scratch: &'a [Lanes<T>],
-    depth: usize,
+    delta: &'a [Lanes<T>],
 }
 
 impl<T: Real> Through<'_, T> {
-    /// Of a block of inputs those that have their bit in `word`, for one block of samples.
+    /// Of the inputs those that have their bit in `rows`, for one block of samples.
     #[inline(always)]
-    fn block<V: Vector<T>, const SUMS: usize>(
-        &self,
-        block: usize,
-        word: u16,
-        layer: usize,
-        sums: &mut [Lanes<T>; LANES],
-    ) {
+    fn all_rows<V: Vector<T>, const SUMS: usize>(&self, rows: &[u16], sums: &mut [Lanes<T>]) {
         let mut group = Group::<8>::new();
-        for row in bits(&[word]) {
+        for row in bits(rows) {
             if let Some(rows) = group.with(row) {
-                if SUMS >= 8 {
-                    self.rows::<V, 8>(block, rows, layer, sums);
-                } else {
-                    for &rows in rows.as_chunks::<4>().0 {
-                        self.rows::<V, 4>(block, rows, layer, sums);
-                    }
-                }
+                self.eight_rows::<V, SUMS>(rows, sums);
             }
         }
-        let (fours, rest) = group.rest().as_chunks::<4>();
-        for &rows in fours {
-            self.rows::<V, 4>(block, rows, layer, sums);
-        }
-        let (pairs, rest) = rest.as_chunks::<2>();
-        for &rows in pairs {
-            self.rows::<V, 2>(block, rows, layer, sums);
-        }
-        for &row in rest {
-            self.rows::<V, 1>(block, [row], layer, sums);
+        // A few rows take as long as these by themselves: each sum would wait for itself.
+        let rest = group.rest();
+        if let Some(&last) = rest.last() {
+            let mut rows = [last; 8];
+            for (row, &rest) in rows.iter_mut().zip(rest) {
+                *row = rest;
+            }
+            if rest.len() > 4 {
+                self.eight_rows::<V, SUMS>(rows, sums);
+            } else {
+                let [a, b, c, d, ..] = rows;
+                self.rows::<V, 4>([a, b, c, d], sums);
+            }
         }
     }
 
     #[inline(always)]
-    fn rows<V: Vector<T>, const R: usize>(
-        &self,
-        block: usize,
-        rows: [usize; R],
-        layer: usize,
-        out: &mut [Lanes<T>; LANES],
-    ) {
+    fn eight_rows<V: Vector<T>, const SUMS: usize>(&self, rows: [usize; 8], sums: &mut [Lanes<T>]) {
+        if SUMS >= 8 {
+            self.rows::<V, 8>(rows, sums);
+        } else {
+            for &rows in rows.as_chunks::<4>().0 {
+                self.rows::<V, 4>(rows, sums);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn rows<V: Vector<T>, const R: usize>(&self, rows: [usize; R], out: &mut [Lanes<T>]) {
         let mut sums = [V::zero(); R];
         for (column, word) in self.columns.iter().enumerate() {
             let mut weights = [&self.weights[0]; R];
             for (weights, row) in weights.iter_mut().zip(rows) {
-                *weights = &self.weights[(block * LANES + row) * self.blocks + column];
+                *weights = &self.weights[row * self.blocks + column];
             }
-            let delta = &self.scratch[column * LANES * self.depth..][..LANES * self.depth];
+            let Some(delta) = self.delta.as_chunks::<LANES>().0.get(column) else { break };
             for lane in bits(&[*word]) {
-                let delta = V::load(&delta[lane * self.depth + layer]);
+                let delta = V::load(&delta[lane % LANES]);
                 for (sum, weights) in sums.iter_mut().zip(weights) {
                     *sum = V::splat(weights[lane % LANES]).mul_add(delta, *sum);
                 }
             }
         }
-        for (sum, row) in sums.into_iter().zip(rows) {
+        for (sum, row) in sums.iter().zip(rows) {
             sum.store(&mut out[row]);
         }
-    }
-}
-
-/// What is written of a gradient, and whether all of it was finite: zero times it is then zero.
-struct Check<V> {
-    clip: V,
-    zero: V,
-}
-
-impl<V> Check<V> {
-    #[inline(always)]
-    fn new<T: Real>(clip: T) -> Self
-    where
-        V: Vector<T>,
-    {
-        Check { clip: V::splat(clip), zero: V::zero() }
-    }
-
-    /// Clipped; and what is tiny is zero (see [`Real::TINY`]).
-    #[inline(always)]
-    fn passed<T: Real>(&mut self, gradient: V) -> V
-    where
-        V: Vector<T>,
-    {
-        self.zero = gradient.mul_add(V::zero(), self.zero);
-        let clipped = gradient.at_most(self.clip).at_least(V::zero().add(self.clip).mul(V::splat(-T::one())));
-        flush(clipped, T::TINY)
-    }
-
-    #[inline(always)]
-    fn is_finite<T: Real>(&self) -> bool
-    where
-        V: Vector<T>,
-    {
-        self.zero.nonzero() == 0
     }
 }

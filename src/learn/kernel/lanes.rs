@@ -18,10 +18,17 @@ pub(in crate::learn) const fn blocks_for(units: usize) -> usize {
     units.div_ceil(LANES)
 }
 
-/// Sixteen numbers in registers.
+/// Sixteen numbers in registers; or the first eight of sixteen, where the others are not needed.
 pub trait Vector<T: Real>: Copy {
+    /// The first half of a block, if that costs less than all of it; else all of it.
+    type Half: Vector<T>;
     /// What it is compiled for.
     const SET: InstructionSet;
+    /// The bits of all its lanes.
+    const ALL: u16;
+
+    /// The lanes that a half has.
+    fn low(self) -> Self::Half;
 
     fn splat(value: T) -> Self;
     fn load(from: &Lanes<T>) -> Self;
@@ -45,24 +52,36 @@ pub trait Vector<T: Real>: Copy {
     fn nonzero(self) -> u16;
     /// The lanes that have their bit in `mask`, and 0 in the others.
     fn only(self, mask: u16) -> Self;
+    /// Into `[-clip, clip]`, and 0 where its magnitude is not above `least`; and which lanes that leaves. Of what is not a
+    /// number it makes either.
+    #[inline(always)]
+    fn clipped(self, clip: Self, least: Self) -> (Self, u16) {
+        let above = !self.within(least) & Self::ALL;
+        (self.at_most(clip).at_least(clip.mul(Self::splat(-T::one()))).only(above), above)
+    }
     /// The sum of the lanes.
     fn sum(self) -> T;
     /// `exp` of each, as [`Real::exp_of_negative`].
     fn exp_of_negative(self) -> Self;
 
-    /// Makes columns of rows, up to sixteen of each: lane `j` of `from[i · from_step]` goes to lane `i` of `to[j · to_step]`.
-    /// The lanes of `to` beyond `rows` get anything.
+    /// Lane by lane, in which of the first `count` rows, sixteen at most, that stand `step` apart, it is above zero: a bit each.
     #[inline(always)]
-    fn transpose(
-        from: &[Lanes<T>],
-        from_step: usize,
-        rows: usize,
-        to: &mut [Lanes<T>],
-        to_step: usize,
-        columns: usize,
-    ) {
-        for (i, from) in from.iter().step_by(from_step).take(rows.min(LANES)).enumerate() {
-            for (from, to) in from.iter().zip(to.iter_mut().step_by(to_step).take(columns)) {
+    fn above_zero_in(rows: &[Lanes<T>], step: usize, count: usize) -> [u32; LANES] {
+        let mut rows_of = [0; LANES];
+        for (i, row) in rows.iter().step_by(step).take(count).enumerate() {
+            for (rows_of, value) in rows_of.iter_mut().zip(row) {
+                *rows_of |= u32::from(*value > T::zero()) << i;
+            }
+        }
+        rows_of
+    }
+
+    /// Makes columns of rows: lane `j` of `from[i]` goes to lane `i` of `to[j · step]`, of which there are `columns`, sixteen
+    /// at most.
+    #[inline(always)]
+    fn transpose(from: &[Lanes<T>; LANES], to: &mut [Lanes<T>], step: usize, columns: usize) {
+        for (i, from) in from.iter().enumerate() {
+            for (from, to) in from.iter().zip(to.iter_mut().step_by(step).take(columns)) {
                 to[i] = *from;
             }
         }
@@ -78,12 +97,6 @@ pub trait Vector<T: Real>: Copy {
 #[inline(always)]
 pub(super) fn clamp<T: Real, V: Vector<T>>(a: V, bound: T) -> V {
     a.at_most(V::splat(bound)).at_least(V::splat(-bound))
-}
-
-/// `a` where its magnitude is more than `least`, else 0; NaN stays NaN.
-#[inline(always)]
-pub(super) fn flush<T: Real, V: Vector<T>>(a: V, least: T) -> V {
-    a.only(!a.within(V::splat(least)))
 }
 
 /// Plain Rust. The compiler makes vector instructions of it where it can.
@@ -110,7 +123,14 @@ impl<T: Real, const FMA: bool> Array<T, FMA> {
 }
 
 impl<T: Real, const FMA: bool> Vector<T> for Array<T, FMA> {
+    type Half = Self;
     const SET: InstructionSet = InstructionSet::PLAIN;
+    const ALL: u16 = u16::MAX;
+
+    #[inline(always)]
+    fn low(self) -> Self {
+        self
+    }
 
     #[inline(always)]
     fn splat(value: T) -> Self {
@@ -204,6 +224,28 @@ impl<T: Real, const FMA: bool> Vector<T> for Array<T, FMA> {
             }
         }
         a[0]
+    }
+}
+
+/// Row after row of so many; unlike `chunks_exact`, without a division.
+#[inline(always)]
+pub(super) fn rows<T>(values: &[T], width: usize) -> Rows<'_, T> {
+    Rows { values, width }
+}
+
+pub(super) struct Rows<'a, T> {
+    values: &'a [T],
+    width: usize,
+}
+
+impl<'a, T> Iterator for Rows<'a, T> {
+    type Item = &'a [T];
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<&'a [T]> {
+        let (row, rest) = self.values.split_at_checked(self.width)?;
+        self.values = rest;
+        Some(row)
     }
 }
 

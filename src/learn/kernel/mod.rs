@@ -64,9 +64,9 @@ mod rates;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(super) use dense::{backward, backward_output, forward, output, weights_gradient};
+pub(super) use dense::{backward, backward_output, forward, is_moderate, output, weights_gradient};
 pub(super) use lanes::{Array, LANES, Lanes, Vector, blocks_for};
-pub(super) use rates::{accumulate, descend, descend_at, follow, rate};
+pub(super) use rates::{accumulate, descend, descend_along, descend_at, follow, rate};
 
 /// What of a matrix `[rows][blocks]` is at hand: rows by a bit each, and of every row the first few blocks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -85,6 +85,44 @@ impl Live {
             _ => u16::MAX,
         });
         Live { rows: words.collect(), blocks }
+    }
+}
+
+/// How a row of numbers lies in blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Width {
+    /// How many blocks.
+    pub(super) blocks: usize,
+    /// Whether the first half of the last one holds all that there is in it.
+    pub(super) half: bool,
+}
+
+/// What comes next of a row: so many whole blocks, and half a one behind them.
+enum Tile {
+    Whole(usize),
+    WithHalf(usize),
+}
+
+impl Width {
+    /// That of `units` numbers.
+    pub(super) fn of(units: usize) -> Width {
+        Width { blocks: blocks_for(units), half: (1..=LANES / 2).contains(&(units % LANES)) }
+    }
+
+    /// How many of the first `live` blocks are whole, and whether half a one follows.
+    #[inline(always)]
+    fn split(self, live: usize) -> (usize, bool) {
+        let half = self.half && live == self.blocks;
+        (live - usize::from(half), half)
+    }
+
+    /// What is left of the first `live` blocks from block `from` on.
+    #[inline(always)]
+    fn tile(self, from: usize, live: usize) -> Tile {
+        match self.split(live) {
+            (whole, true) => Tile::WithHalf(whole - from),
+            (whole, false) => Tile::Whole(whole - from),
+        }
     }
 }
 

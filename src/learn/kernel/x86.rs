@@ -29,12 +29,24 @@ fn exp_of_rest<V: Vector<f32>>(x: V, n: V) -> V {
 #[derive(Clone, Copy)]
 pub struct Zmm(__m512);
 
+/// One register of AVX2: half a block.
+#[derive(Clone, Copy)]
+pub struct Eight(__m256);
+
 /// Two registers of AVX2.
 #[derive(Clone, Copy)]
-pub struct Ymm(__m256, __m256);
+pub struct Ymm(Eight, Eight);
 
 impl Vector<f32> for Zmm {
+    type Half = Eight;
     const SET: InstructionSet = InstructionSet(Level::Avx512);
+    const ALL: u16 = u16::MAX;
+
+    #[inline(always)]
+    fn low(self) -> Eight {
+        // SAFETY: AVX-512 is there (see the module).
+        Eight(unsafe { _mm512_castps512_ps256(self.0) })
+    }
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
@@ -85,16 +97,9 @@ impl Vector<f32> for Zmm {
     }
 
     #[inline(always)]
-    fn transpose(
-        from: &[Lanes<f32>],
-        from_step: usize,
-        rows: usize,
-        to: &mut [Lanes<f32>],
-        to_step: usize,
-        columns: usize,
-    ) {
+    fn transpose(from: &[Lanes<f32>; LANES], to: &mut [Lanes<f32>], step: usize, columns: usize) {
         // Longer registers would make it no faster.
-        Ymm::transpose(from, from_step, rows, to, to_step, columns);
+        transpose(from, to, step, columns);
     }
 
     #[inline(always)]
@@ -134,10 +139,36 @@ impl Vector<f32> for Zmm {
     }
 
     #[inline(always)]
+    fn above_zero_in(rows: &[Lanes<f32>], step: usize, count: usize) -> [u32; LANES] {
+        let mut out = [0; LANES];
+        // SAFETY: AVX-512 is there; sixteen words can be written, and need no alignment.
+        unsafe {
+            let mut rows_of = _mm512_setzero_si512();
+            for i in 0..count {
+                let above = Zmm::load(&rows[i * step]).above(Zmm::zero());
+                rows_of = _mm512_mask_or_epi32(rows_of, above, rows_of, _mm512_set1_epi32(1 << i));
+            }
+            _mm512_storeu_si512(out.as_mut_ptr().cast(), rows_of);
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn clipped(self, clip: Self, least: Self) -> (Self, u16) {
+        /// Of two magnitudes the lesser, with the first one's sign.
+        const LESSER_MAGNITUDE: i32 = 0b0010;
+        // SAFETY: AVX-512 (with DQ) is there.
+        unsafe {
+            let above = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(_mm512_abs_ps(self.0), least.0);
+            (Zmm(_mm512_maskz_range_ps::<LESSER_MAGNITUDE>(above, self.0, clip.0)), above)
+        }
+    }
+
+    #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: AVX-512 (with DQ) is there.
-        let (low, high) = unsafe { (_mm512_castps512_ps256(self.0), _mm512_extractf32x8_ps::<1>(self.0)) };
-        Ymm(low, high).sum()
+        let high = Eight(unsafe { _mm512_extractf32x8_ps::<1>(self.0) });
+        self.low().add(high).sum()
     }
 
     #[inline(always)]
@@ -149,21 +180,6 @@ impl Vector<f32> for Zmm {
         let p = exp_of_rest(x, n);
         // SAFETY: AVX-512 is there.
         Zmm(unsafe { _mm512_scalef_ps(p.0, n.0) })
-    }
-}
-
-impl Ymm {
-    #[inline(always)]
-    fn each(self, other: Self, f: impl Fn(__m256, __m256) -> __m256) -> Self {
-        Ymm(f(self.0, other.0), f(self.1, other.1))
-    }
-
-    /// One bit of each lane that compares.
-    #[inline(always)]
-    fn mask(self, other: Self, f: impl Fn(__m256, __m256) -> __m256) -> u16 {
-        // SAFETY: AVX2 is there (see the module).
-        let bits = |lanes| unsafe { _mm256_movemask_ps(lanes) } as u16;
-        bits(f(self.0, other.0)) | bits(f(self.1, other.1)) << 8
     }
 }
 
@@ -211,156 +227,345 @@ fn eight_columns(
     }
 }
 
-impl Vector<f32> for Ymm {
+/// The columns of four rows, in either half by itself.
+#[inline(always)]
+fn four_columns(a: __m256, b: __m256, c: __m256, d: __m256) -> [__m256; 4] {
+    // SAFETY: AVX is there (see the module).
+    unsafe {
+        let (ab0, ab1) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (cd0, cd1) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        [
+            _mm256_shuffle_ps::<0x44>(ab0, cd0),
+            _mm256_shuffle_ps::<0xee>(ab0, cd0),
+            _mm256_shuffle_ps::<0x44>(ab1, cd1),
+            _mm256_shuffle_ps::<0xee>(ab1, cd1),
+        ]
+    }
+}
+
+/// [`Vector::transpose`], eight by eight or, where no more columns are left, four by four.
+#[inline(always)]
+fn transpose(from: &[Lanes<f32>; LANES], to: &mut [Lanes<f32>], step: usize, columns: usize) {
+    if columns == 0 {
+        return;
+    }
+    assert!(columns <= LANES && (columns - 1) * step < to.len());
+    let to = to.as_mut_ptr().cast::<f32>();
+    for (half, from) in from.as_chunks::<8>().0.iter().enumerate() {
+        for left in (0..columns).step_by(8) {
+            let breadth = columns - left;
+            let column = |j: usize| to.wrapping_add((left + j) * step * LANES + half * 8);
+            // SAFETY: AVX is there (see the module). `left` is 0 or 8: eight numbers of a row can be read from there. Eight
+            // can be written to each of the first `breadth` columns, which begin in the middle or at the start of a block
+            // that is within `to` by the assertion.
+            unsafe {
+                if breadth > 4 {
+                    let row = |i: usize| _mm256_loadu_ps(from[i].as_ptr().wrapping_add(left));
+                    let columns =
+                        eight_columns(row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7));
+                    if breadth >= 8 {
+                        for (j, lanes) in columns.into_iter().enumerate() {
+                            _mm256_storeu_ps(column(j), lanes);
+                        }
+                    } else {
+                        for (j, lanes) in columns.into_iter().enumerate().take(breadth) {
+                            _mm256_storeu_ps(column(j), lanes);
+                        }
+                    }
+                } else {
+                    let row = |i: usize| {
+                        let part = |i: usize| _mm_loadu_ps(from[i].as_ptr().wrapping_add(left));
+                        _mm256_set_m128(part(i + 4), part(i))
+                    };
+                    let columns = four_columns(row(0), row(1), row(2), row(3));
+                    for (j, lanes) in columns.into_iter().enumerate().take(breadth) {
+                        _mm256_storeu_ps(column(j), lanes);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Eight {
+    /// One bit of each lane that compares.
+    #[inline(always)]
+    fn mask<const PREDICATE: i32>(self, other: Self) -> u16 {
+        // SAFETY: AVX2 is there (see the module).
+        unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<PREDICATE>(self.0, other.0)) as u16 }
+    }
+
+    #[inline(always)]
+    fn magnitude(self) -> Self {
+        // SAFETY: AVX2 is there.
+        Eight(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
+    }
+}
+
+impl Vector<f32> for Eight {
+    type Half = Eight;
     const SET: InstructionSet = InstructionSet(Level::Avx2);
+    const ALL: u16 = 0xff;
+
+    #[inline(always)]
+    fn low(self) -> Eight {
+        self
+    }
 
     #[inline(always)]
     fn splat(value: f32) -> Self {
         // SAFETY: AVX2 is there (see the module).
-        let lanes = unsafe { _mm256_set1_ps(value) };
-        Ymm(lanes, lanes)
+        Eight(unsafe { _mm256_set1_ps(value) })
     }
 
     #[inline(always)]
     fn load(from: &Lanes<f32>) -> Self {
-        // SAFETY: AVX2 is there; twice eight numbers can be read, and need no alignment.
-        unsafe { Ymm(_mm256_loadu_ps(from.as_ptr()), _mm256_loadu_ps(from[8..].as_ptr())) }
+        // SAFETY: AVX2 is there; eight numbers can be read, and need no alignment.
+        Eight(unsafe { _mm256_loadu_ps(from.as_ptr()) })
     }
 
     #[inline(always)]
     fn store(self, to: &mut Lanes<f32>) {
-        // SAFETY: AVX2 is there; twice eight numbers can be written, and need no alignment.
-        unsafe {
-            _mm256_storeu_ps(to.as_mut_ptr(), self.0);
-            _mm256_storeu_ps(to[8..].as_mut_ptr(), self.1);
-        }
+        // SAFETY: AVX2 is there; eight numbers can be written, and need no alignment.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), self.0) }
     }
 
     #[inline(always)]
     fn add(self, other: Self) -> Self {
         // SAFETY: AVX2 is there.
-        self.each(other, |a, b| unsafe { _mm256_add_ps(a, b) })
+        Eight(unsafe { _mm256_add_ps(self.0, other.0) })
     }
 
     #[inline(always)]
     fn mul(self, other: Self) -> Self {
         // SAFETY: AVX2 is there.
-        self.each(other, |a, b| unsafe { _mm256_mul_ps(a, b) })
+        Eight(unsafe { _mm256_mul_ps(self.0, other.0) })
     }
 
     #[inline(always)]
     fn div(self, other: Self) -> Self {
         // SAFETY: AVX2 is there.
-        self.each(other, |a, b| unsafe { _mm256_div_ps(a, b) })
+        Eight(unsafe { _mm256_div_ps(self.0, other.0) })
     }
 
     #[inline(always)]
     fn mul_add(self, factor: Self, sum: Self) -> Self {
         // SAFETY: FMA is there.
-        unsafe { Ymm(_mm256_fmadd_ps(self.0, factor.0, sum.0), _mm256_fmadd_ps(self.1, factor.1, sum.1)) }
+        Eight(unsafe { _mm256_fmadd_ps(self.0, factor.0, sum.0) })
     }
 
     #[inline(always)]
     fn mul_sub_from(self, factor: Self, sum: Self) -> Self {
         // SAFETY: FMA is there.
-        unsafe { Ymm(_mm256_fnmadd_ps(self.0, factor.0, sum.0), _mm256_fnmadd_ps(self.1, factor.1, sum.1)) }
-    }
-
-    #[inline(always)]
-    fn transpose(
-        from: &[Lanes<f32>],
-        from_step: usize,
-        rows: usize,
-        to: &mut [Lanes<f32>],
-        to_step: usize,
-        columns: usize,
-    ) {
-        for half in (0..rows.min(LANES)).step_by(8) {
-            for part in [0, 8] {
-                let row = |i: usize| {
-                    let row = (half + i).min(rows - 1) * from_step;
-                    // SAFETY: AVX is there (see the module); eight numbers can be read.
-                    unsafe { _mm256_loadu_ps(from[row][part..][..8].as_ptr()) }
-                };
-                let eight = eight_columns(row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7));
-                for (j, column) in eight.into_iter().enumerate().take(columns.saturating_sub(part)) {
-                    let to = &mut to[(part + j) * to_step][half..][..8];
-                    // SAFETY: AVX is there; eight numbers can be written.
-                    unsafe { _mm256_storeu_ps(to.as_mut_ptr(), column) }
-                }
-            }
-        }
+        Eight(unsafe { _mm256_fnmadd_ps(self.0, factor.0, sum.0) })
     }
 
     #[inline(always)]
     fn at_most(self, bound: Self) -> Self {
         // SAFETY: AVX2 is there. The instruction answers with its second operand if either is not a number.
-        self.each(bound, |a, b| unsafe { _mm256_min_ps(b, a) })
+        Eight(unsafe { _mm256_min_ps(bound.0, self.0) })
     }
 
     #[inline(always)]
     fn at_least(self, bound: Self) -> Self {
         // SAFETY: as in `at_most`.
-        self.each(bound, |a, b| unsafe { _mm256_max_ps(b, a) })
+        Eight(unsafe { _mm256_max_ps(bound.0, self.0) })
     }
 
     #[inline(always)]
     fn above(self, bound: Self) -> u16 {
-        // SAFETY: AVX2 is there.
-        self.mask(bound, |a, b| unsafe { _mm256_cmp_ps::<_CMP_GT_OQ>(a, b) })
+        self.mask::<_CMP_GT_OQ>(bound)
     }
 
     #[inline(always)]
     fn within(self, bound: Self) -> u16 {
-        // SAFETY: AVX2 is there.
-        self.mask(bound, |a, b| unsafe {
-            let magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0), a);
-            _mm256_cmp_ps::<_CMP_LE_OQ>(magnitude, b)
-        })
+        self.magnitude().mask::<_CMP_LE_OQ>(bound)
     }
 
     #[inline(always)]
     fn nonzero(self) -> u16 {
-        // SAFETY: AVX2 is there.
-        self.mask(self, |a, _| unsafe { _mm256_cmp_ps::<_CMP_NEQ_UQ>(a, _mm256_setzero_ps()) })
+        self.mask::<_CMP_NEQ_UQ>(Eight::splat(0.0))
     }
 
     #[inline(always)]
     fn only(self, mask: u16) -> Self {
-        let half = |lanes, mask: u16| {
-            // SAFETY: AVX2 is there.
-            unsafe {
-                let bit = _mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1);
-                let set = _mm256_and_si256(_mm256_set1_epi32(i32::from(mask)), bit);
-                _mm256_and_ps(lanes, _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, bit)))
-            }
-        };
-        Ymm(half(self.0, mask), half(self.1, mask >> 8))
+        // SAFETY: AVX2 is there.
+        unsafe {
+            let bit = _mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1);
+            let set = _mm256_and_si256(_mm256_set1_epi32(i32::from(mask)), bit);
+            Eight(_mm256_and_ps(self.0, _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, bit))))
+        }
+    }
+
+    #[inline(always)]
+    fn clipped(self, clip: Self, least: Self) -> (Self, u16) {
+        // SAFETY: AVX2 is there.
+        unsafe {
+            let magnitude = self.magnitude();
+            let above = _mm256_cmp_ps::<_CMP_GT_OQ>(magnitude.0, least.0);
+            let sign = _mm256_and_ps(_mm256_set1_ps(-0.0), self.0);
+            let clipped = _mm256_or_ps(magnitude.at_most(clip).0, sign);
+            (Eight(_mm256_and_ps(clipped, above)), _mm256_movemask_ps(above) as u16)
+        }
     }
 
     #[inline(always)]
     fn exp_of_negative(self) -> Self {
-        let x = self.at_least(Ymm::splat(exp::LEAST));
-        let powers = x.mul(Ymm::splat(std::f32::consts::LOG2_E));
+        let x = self.at_least(Eight::splat(exp::LEAST));
+        let powers = x.mul(Eight::splat(std::f32::consts::LOG2_E));
         // SAFETY: AVX2 is there.
-        let n = powers.each(powers, |lanes, _| unsafe { _mm256_round_ps::<NEAREST>(lanes) });
-        exp_of_rest(x, n).each(n, |p, n| {
-            // SAFETY: AVX2 is there.
-            unsafe {
-                let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
-                _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
-            }
-        })
+        let n = Eight(unsafe { _mm256_round_ps::<NEAREST>(powers.0) });
+        let p = exp_of_rest(x, n);
+        // SAFETY: AVX2 is there.
+        unsafe {
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n.0), _mm256_set1_epi32(127));
+            Eight(_mm256_mul_ps(p.0, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))))
+        }
     }
 
     #[inline(always)]
     fn sum(self) -> f32 {
         // SAFETY: AVX2 is there.
         unsafe {
-            let eight = _mm256_add_ps(self.0, self.1);
-            let four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps::<1>(eight));
+            let four = _mm_add_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
             let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
             _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
         }
+    }
+}
+
+impl Ymm {
+    #[inline(always)]
+    fn each(self, other: Self, f: impl Fn(Eight, Eight) -> Eight) -> Self {
+        Ymm(f(self.0, other.0), f(self.1, other.1))
+    }
+
+    #[inline(always)]
+    fn mask(self, other: Self, f: impl Fn(Eight, Eight) -> u16) -> u16 {
+        f(self.0, other.0) | f(self.1, other.1) << 8
+    }
+}
+
+impl Vector<f32> for Ymm {
+    type Half = Eight;
+    const SET: InstructionSet = InstructionSet(Level::Avx2);
+    const ALL: u16 = u16::MAX;
+
+    #[inline(always)]
+    fn low(self) -> Eight {
+        self.0
+    }
+
+    #[inline(always)]
+    fn splat(value: f32) -> Self {
+        Ymm(Eight::splat(value), Eight::splat(value))
+    }
+
+    #[inline(always)]
+    fn load(from: &Lanes<f32>) -> Self {
+        // SAFETY: AVX2 is there; of sixteen numbers the last eight can be read.
+        Ymm(Eight::load(from), Eight(unsafe { _mm256_loadu_ps(from[8..].as_ptr()) }))
+    }
+
+    #[inline(always)]
+    fn store(self, to: &mut Lanes<f32>) {
+        self.0.store(to);
+        // SAFETY: AVX2 is there; of sixteen numbers the last eight can be written.
+        unsafe { _mm256_storeu_ps(to[8..].as_mut_ptr(), self.1.0) }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        self.each(other, Eight::add)
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        self.each(other, Eight::mul)
+    }
+
+    #[inline(always)]
+    fn div(self, other: Self) -> Self {
+        self.each(other, Eight::div)
+    }
+
+    #[inline(always)]
+    fn mul_add(self, factor: Self, sum: Self) -> Self {
+        Ymm(self.0.mul_add(factor.0, sum.0), self.1.mul_add(factor.1, sum.1))
+    }
+
+    #[inline(always)]
+    fn mul_sub_from(self, factor: Self, sum: Self) -> Self {
+        Ymm(self.0.mul_sub_from(factor.0, sum.0), self.1.mul_sub_from(factor.1, sum.1))
+    }
+
+    #[inline(always)]
+    fn at_most(self, bound: Self) -> Self {
+        self.each(bound, Eight::at_most)
+    }
+
+    #[inline(always)]
+    fn at_least(self, bound: Self) -> Self {
+        self.each(bound, Eight::at_least)
+    }
+
+    #[inline(always)]
+    fn above(self, bound: Self) -> u16 {
+        self.mask(bound, Eight::above)
+    }
+
+    #[inline(always)]
+    fn within(self, bound: Self) -> u16 {
+        self.mask(bound, Eight::within)
+    }
+
+    #[inline(always)]
+    fn nonzero(self) -> u16 {
+        self.mask(self, |lanes, _| lanes.nonzero())
+    }
+
+    #[inline(always)]
+    fn only(self, mask: u16) -> Self {
+        Ymm(self.0.only(mask), self.1.only(mask >> 8))
+    }
+
+    #[inline(always)]
+    fn above_zero_in(rows: &[Lanes<f32>], step: usize, count: usize) -> [u32; LANES] {
+        let mut out = [0; LANES];
+        // SAFETY: AVX2 is there; twice eight words can be written, and need no alignment.
+        unsafe {
+            let (mut low, mut high) = (_mm256_setzero_si256(), _mm256_setzero_si256());
+            let zero = _mm256_setzero_ps();
+            for i in 0..count {
+                let (row, bit) = (Ymm::load(&rows[i * step]), _mm256_set1_epi32(1 << i));
+                let above = |lanes| _mm256_castps_si256(_mm256_cmp_ps::<_CMP_GT_OQ>(lanes, zero));
+                low = _mm256_or_si256(low, _mm256_and_si256(above(row.0.0), bit));
+                high = _mm256_or_si256(high, _mm256_and_si256(above(row.1.0), bit));
+            }
+            _mm256_storeu_si256(out.as_mut_ptr().cast(), low);
+            _mm256_storeu_si256(out[8..].as_mut_ptr().cast(), high);
+        }
+        out
+    }
+
+    #[inline(always)]
+    fn clipped(self, clip: Self, least: Self) -> (Self, u16) {
+        let (low, high) = (self.0.clipped(clip.0, least.0), self.1.clipped(clip.1, least.1));
+        (Ymm(low.0, high.0), low.1 | high.1 << 8)
+    }
+
+    #[inline(always)]
+    fn exp_of_negative(self) -> Self {
+        Ymm(self.0.exp_of_negative(), self.1.exp_of_negative())
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        self.0.add(self.1).sum()
+    }
+
+    #[inline(always)]
+    fn transpose(from: &[Lanes<f32>; LANES], to: &mut [Lanes<f32>], step: usize, columns: usize) {
+        transpose(from, to, step, columns);
     }
 }
