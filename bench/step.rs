@@ -52,7 +52,7 @@ impl Stream {
         let mut arm = ArmLearner::new(config, &names(joints)).expect("a fair configuration");
         let mut t = 0.0;
         let batches = (0..Self::BATCHES).map(|_| {
-            let mut batch = Batch::new(joints, config.batch);
+            let mut batch = Batch::new(config, joints);
             while !batch.is_full() {
                 t += seconds_per_sample;
                 let motion = motion(t);
@@ -174,7 +174,7 @@ fn recordings() {
         let joints = recording.joints().len();
         let config = Config::default();
         let mut arm = ArmLearner::new(&config, recording.joints()).expect("seven joints");
-        let mut batch = Batch::new(joints, config.batch);
+        let mut batch = Batch::new(&config, joints);
         let clock = MonotonicClock::new();
         let (mut times, mut live) = (vec![], 0.0);
         for row in recording.rows().expect("its rows") {

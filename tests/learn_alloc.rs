@@ -69,7 +69,7 @@ fn nothing_allocates_after_construction() {
             };
             let mut arm = ArmLearner::new(&config, &joints).unwrap();
             let mut other = ArmLearner::new(&config, &joints).unwrap();
-            let mut batch = Batch::new(7, config.batch);
+            let mut batch = Batch::new(&config, 7);
             let mut out = PerJoint::default();
 
             let before = calls();

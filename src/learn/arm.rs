@@ -3,7 +3,11 @@
 //! Contract: constructors allocate; everything else runs in the pinned thread and does not. A joint number beyond the
 //! arm's is no panic: it predicts NaN, and a step of it changes nothing and reports `finite: false`.
 
+use std::ops::Range;
+
 use super::joint::Scaling;
+use super::kernel::{Lanes, blocks_for};
+use super::network::Blocks;
 use super::real::all_finite;
 use super::{InstructionSet, JointLearner, Rates, Reload, StepReport, Workspace};
 use crate::config::Config;
@@ -43,6 +47,30 @@ pub(super) struct Row {
     pub(super) rigid_body: PerJoint,
     /// The torque beside which a network learns: the rigid body's, unless told otherwise.
     pub(super) base: PerJoint,
+    /// Whether the networks' inputs are finite: ReLU would take a NaN for a silent unit and answer with a number.
+    pub(super) finite: bool,
+}
+
+/// Some rows of a batch.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part<'a> {
+    pub(super) rows: &'a [Row],
+    /// How many of them are new; the others stand behind them.
+    pub(super) fresh: usize,
+    /// Of each row so many inputs, filled up to whole blocks.
+    pub(super) inputs: &'a [Lanes<f32>],
+    pub(super) width: usize,
+}
+
+impl Part<'_> {
+    /// Makes its rows the inputs of the next pass of a network of `width` inputs; false if they are not finite or not as many.
+    pub(super) fn enter(&self, width: usize, workspace: &mut Workspace<f32>) -> bool {
+        if self.width != width {
+            return false;
+        }
+        workspace.set_inputs(self.inputs);
+        self.rows.iter().all(|row| row.finite)
+    }
 }
 
 /// The samples of one learning step, shared by all joints of the arm: new ones, and perhaps replayed ones behind them.
@@ -51,7 +79,10 @@ pub(super) struct Row {
 #[derive(Clone, Debug)]
 pub struct Batch {
     joints: usize,
+    scaling: Scaling,
     rows: Vec<Row>,
+    /// Of each row the networks' inputs, which are the same for all joints.
+    inputs: Blocks<f32>,
     /// How many rows are new; the others stand behind them.
     fresh: usize,
     capacity: usize,
@@ -59,15 +90,21 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Room for `capacity` samples of an arm with `joints` joints.
-    pub fn new(joints: usize, capacity: usize) -> Self {
-        Batch::with_replay(joints, capacity, 0)
-    }
-
-    /// [`Batch::new`], with room for as many as `replayed` replayed samples besides.
-    pub fn with_replay(joints: usize, capacity: usize, replayed: usize) -> Self {
-        let rows = Vec::with_capacity(capacity + replayed);
-        Batch { joints: joints.min(MAX_JOINTS), rows, fresh: 0, capacity, replayed }
+    /// Room for `learner.batch` samples of an arm with `joints` joints and, with `replay.enabled`, for as many replayed ones.
+    pub fn new(config: &Config, joints: usize) -> Self {
+        let joints = joints.min(MAX_JOINTS);
+        let capacity = config.batch.max(1);
+        let replayed = if config.replay { capacity } else { 0 };
+        let rows = capacity + replayed;
+        Batch {
+            joints,
+            scaling: Scaling::from_config(config),
+            rows: Vec::with_capacity(rows),
+            inputs: Blocks::zeros(rows * blocks_for(3 * joints)),
+            fresh: 0,
+            capacity,
+            replayed,
+        }
     }
 
     /// Appends one sample: what was observed, and the rigid body's torque for its motion (zero without one), Nm.
@@ -78,7 +115,7 @@ impl Batch {
         }
         // What was replayed belongs to the samples before.
         self.rows.truncate(self.fresh);
-        self.rows.push(Row { observation: *observation, rigid_body: *rigid_body, base: *rigid_body });
+        self.add(observation, rigid_body);
         self.fresh += 1;
         true
     }
@@ -96,9 +133,18 @@ impl Batch {
         if self.rows.len() - self.fresh >= self.replayed {
             return false;
         }
-        let observation = Observation { motion: *motion, effort: *effort, ..Observation::default() };
-        self.rows.push(Row { observation, rigid_body: *base, base: *base });
+        self.add(&Observation { motion: *motion, effort: *effort, ..Observation::default() }, base);
         true
+    }
+
+    fn add(&mut self, observation: &Observation, base: &PerJoint) {
+        let width = 3 * self.joints;
+        let blocks = blocks_for(width);
+        let inputs = &mut self.inputs[self.rows.len() * blocks..][..blocks];
+        let inputs = &mut inputs.as_flattened_mut()[..width];
+        self.scaling.input(&observation.motion, inputs);
+        let finite = all_finite(inputs);
+        self.rows.push(Row { observation: *observation, rigid_body: *base, base: *base, finite });
     }
 
     /// How much time the samples stand for, s: their number times the mean distance of their stamps. `None` for fewer
@@ -147,10 +193,24 @@ impl Batch {
         self.rows[..self.fresh].iter().map(|row| (&row.observation, &row.rigid_body))
     }
 
-    /// The last `count` rows, or as many as there are, and how many of them are new.
-    pub(super) fn newest(&self, count: usize) -> (&[Row], usize) {
-        let left_out = self.rows.len().saturating_sub(count);
-        (&self.rows[left_out..], self.fresh.saturating_sub(left_out))
+    /// The last `count` rows, or as many as there are.
+    pub(super) fn newest(&self, count: usize) -> Part<'_> {
+        self.part(self.rows.len().saturating_sub(count)..self.rows.len())
+    }
+
+    /// The first `count` new samples, or as many as there are.
+    pub(super) fn first(&self, count: usize) -> Part<'_> {
+        self.part(0..self.fresh.min(count))
+    }
+
+    fn part(&self, rows: Range<usize>) -> Part<'_> {
+        let blocks = blocks_for(3 * self.joints);
+        Part {
+            inputs: &self.inputs[rows.start * blocks..rows.end * blocks],
+            width: 3 * self.joints,
+            fresh: self.fresh.saturating_sub(rows.start).min(rows.len()),
+            rows: &self.rows[rows],
+        }
     }
 
     fn mean(&self, of: impl Fn(&Row) -> &PerJoint) -> PerJoint {
@@ -349,8 +409,13 @@ mod tests {
         (rigid_body, effort)
     }
 
+    /// Room for `capacity` new samples alone.
+    fn room(joints: usize, capacity: usize) -> Batch {
+        Batch::new(&Config { batch: capacity, replay: false, ..Config::default() }, joints)
+    }
+
     fn batch(joints: usize, capacity: usize, at: usize) -> Batch {
-        let mut batch = Batch::new(joints, capacity);
+        let mut batch = room(joints, capacity);
         for i in 0..capacity {
             let motion = motion(0.005 * (at * capacity + i) as f64);
             let (rigid_body, effort) = torques(&motion);
@@ -373,7 +438,7 @@ mod tests {
 
     #[test]
     fn a_batch_holds_its_capacity_and_no_more() {
-        let mut batch = Batch::new(2, 2);
+        let mut batch = room(2, 2);
         let row = |batch: &mut Batch, effort: f64| {
             batch.push(&Observation { effort: [effort; 16], ..Observation::default() }, &[1.0; 16])
         };
@@ -395,13 +460,13 @@ mod tests {
         let mut plain = ArmLearner::new(&config, &joints).unwrap();
         stream(&mut plain, &config, 0, 20);
         let (mut replaying, batch) = (plain.clone(), batch(2, 10, 20));
-        let mut both = Batch::with_replay(2, 10, 3);
+        let mut both = Batch::new(&config, 2);
         for (observation, rigid_body) in batch.rows() {
             assert!(both.push(observation, rigid_body));
         }
         assert!(both.is_full());
-        let replayed = (0..5).filter(|_| both.replay(&motion(9.0), &[40.0; 16], &[1.0; 16])).count();
-        assert_eq!((replayed, both.len(), both.rows().len()), (3, 10, 10));
+        let replayed = (0..12).filter(|_| both.replay(&motion(9.0), &[40.0; 16], &[1.0; 16])).count();
+        assert_eq!((replayed, both.len(), both.rows().len()), (10, 10, 10));
         assert_eq!((both.mean_effort(), both.seconds()), (batch.mean_effort(), batch.seconds()));
         let (alone, with) = (plain.step(0, &batch), replaying.step(0, &both));
         assert_eq!((alone.loss_before, alone.rigid_body_mse), (with.loss_before, with.rigid_body_mse));
@@ -494,7 +559,7 @@ mod tests {
         let config = Config { rate: 1e-9, memory_rate: 0.0, ..Config::default() };
         let after = |period_ns: i64, batches: i64| {
             let mut arm = ArmLearner::new(&config, &names(1)).unwrap();
-            let mut batch = Batch::new(1, 10);
+            let mut batch = room(1, 10);
             for at in 0..10 * batches {
                 let observation =
                     Observation { stamp_ns: at * period_ns, effort: [1.0; 16], ..Observation::default() };
@@ -572,7 +637,7 @@ mod tests {
                 |_, _, rigid_body, bad| rigid_body[0] = bad,
             ];
             for spoil in spoilt {
-                let mut batch = Batch::new(2, 10);
+                let mut batch = room(2, 10);
                 for i in 0..10 {
                     let mut motion = motion(i as f64);
                     let (mut rigid_body, mut effort) = torques(&motion);
@@ -600,12 +665,12 @@ mod tests {
         arm.snapshot(99);
         arm.restore(99);
         let before = arm.joint(0).unwrap().network().params();
-        assert_eq!(arm.step(0, &Batch::new(2, 10)), StepReport { finite: true, ..StepReport::default() });
+        assert_eq!(arm.step(0, &room(2, 10)), StepReport { finite: true, ..StepReport::default() });
         assert_eq!(arm.joint(0).unwrap().network().params(), before);
         // Longer than `learner.batch`: the newest rows count.
         let mut other = arm.clone();
         let long = batch(2, 30, 0);
-        let mut newest = Batch::new(2, 10);
+        let mut newest = room(2, 10);
         long.rows().skip(20).for_each(|(observation, rigid)| _ = newest.push(observation, rigid));
         assert_eq!(arm.step(0, &long), other.step(0, &newest));
     }
@@ -712,7 +777,7 @@ mod tests {
             };
             let mut arm = ArmLearner::new(&config, &names(1)).unwrap();
             for pair in values.chunks_exact(8) {
-                let mut batch = Batch::new(1, 2);
+                let mut batch = room(1, 2);
                 for v in pair.chunks_exact(4) {
                     let mut motion = Motion::default();
                     (motion.q[0], motion.qd[0], motion.qdd[0]) = (v[0], v[1], v[2]);

@@ -707,7 +707,7 @@ mod tests {
     fn trained(config: &Config, joints: &[String]) -> ArmLearner {
         let mut learner = ArmLearner::new(config, joints).unwrap();
         for step in 0..20 {
-            let mut batch = Batch::new(joints.len(), config.batch);
+            let mut batch = Batch::new(config, joints.len());
             while !batch.is_full() {
                 let x = 0.1 * step as f64 + 0.01 * batch.len() as f64;
                 let motion = Motion { q: [x.sin(); 16], qd: [x.cos(); 16], qdd: [-x.sin(); 16] };
@@ -747,7 +747,7 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), bytes(&learner, &config, &joints));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "a temporary file was left");
 
-        let mut batch = Batch::new(3, 2);
+        let mut batch = Batch::new(&config, 3);
         batch.push(&Observation { effort: [1.0; 16], ..Observation::default() }, &[0.0; 16]);
         let motion = Motion { q: [0.2; 16], ..Motion::default() };
         batch.push(&Observation { stamp_ns: 0, motion, effort: [1.5; 16] }, &[0.0; 16]);

@@ -13,7 +13,6 @@
 use super::arm::Which;
 use super::kernel::{InstructionSet, LANES};
 use super::network::Gradient;
-use super::real::all_finite;
 use super::{Batch, LearnError, Memory, MetaGd, Network, Reload, Workspace};
 use crate::config::Config;
 use crate::sample::Motion;
@@ -204,17 +203,13 @@ impl JointLearner {
             Which::Present => &self.network,
             Which::Saved => &self.saved.network,
         };
-        let width = network.sizes()[0];
-        let (mut finite, mut count) = (true, 0);
-        for (sample, (observation, _)) in batch.rows().take(self.rows().min(out.len())).enumerate() {
-            let input = workspace.input_mut(sample, width);
-            self.scaling.input(&observation.motion, input);
-            finite &= all_finite(input);
-            count += 1;
-        }
-        let outputs = network.forward_again(count, workspace);
+        let part = batch.first(self.rows().min(out.len()));
         out.fill(f64::NAN);
-        for (out, &output) in out.iter_mut().zip(outputs).filter(|_| finite) {
+        if !part.enter(network.sizes()[0], workspace) {
+            return;
+        }
+        let outputs = network.forward_again(part.fresh, workspace);
+        for (out, &output) in out.iter_mut().zip(outputs) {
             *out = f64::from(output) * self.scaling.torque;
         }
     }
@@ -227,18 +222,14 @@ impl JointLearner {
     /// One step of MetaGD and of the integrator on `batch`; of a batch longer than [`JointLearner::rows`], on its last rows.
     /// An empty batch changes nothing. What `workspace`, which has room for that many rows, held before does not matter.
     pub(super) fn step(&mut self, batch: &Batch, workspace: &mut Workspace<f32>) -> StepReport {
-        let (rows, fresh) = batch.newest(self.targets.len());
-        let count = rows.len();
+        let part = batch.newest(self.targets.len());
+        let (rows, fresh, count) = (part.rows, part.fresh, part.rows.len());
         if fresh == 0 {
             return StepReport { finite: true, ..StepReport::default() };
         }
-        let width = self.network.sizes()[0];
+        let inputs_finite = part.enter(self.network.sizes()[0], workspace);
         let (joint, scale) = (self.joint, self.scaling.torque);
-        let mut inputs_finite = true;
-        for (sample, (row, target)) in rows.iter().zip(&mut self.targets).enumerate() {
-            let input = workspace.input_mut(sample, width);
-            self.scaling.input(&row.observation.motion, input);
-            inputs_finite &= all_finite(input);
+        for (row, target) in rows.iter().zip(&mut self.targets) {
             let base = if self.residual { row.base[joint] } else { 0.0 };
             *target = ((row.observation.effort[joint] - base) / scale) as f32;
         }

@@ -566,6 +566,11 @@ impl<T: Real> Workspace<T> {
         if all == 0 { 1.0 } else { f64::from(live) / all as f64 }
     }
 
+    /// Takes over the inputs of as many samples as there are, each filled up to whole blocks.
+    pub(super) fn set_inputs(&mut self, inputs: &[Lanes<T>]) {
+        self.activations[0][..inputs.len()].copy_from_slice(inputs);
+    }
+
     /// Where the scaled inputs of sample number `sample` go.
     pub(super) fn input_mut(&mut self, sample: usize, inputs: usize) -> &mut [T] {
         let width = blocks_for(inputs) * LANES;

@@ -6,10 +6,10 @@ use anyhow::Result;
 use metagd::config::Config;
 use metagd::learn::{ArmLearner, Batch, Checkpoint};
 
+use crate::JOINTS;
 use crate::contestant::Contestant;
 use crate::state::{State, parse};
 use crate::stream::Stream;
-use crate::{BATCH, JOINTS};
 
 /// What the node runs, on data that come in scaled units.
 pub fn node() -> Config {
@@ -69,7 +69,7 @@ impl Contestant for Ours {
     fn load(&mut self, stream: &Stream) -> Result<()> {
         self.batches.clear();
         for rows in stream.batches() {
-            let mut batch = Batch::new(JOINTS, BATCH);
+            let mut batch = Batch::new(&self.config, JOINTS);
             for row in rows {
                 batch.push(row, &Default::default());
             }

@@ -215,12 +215,11 @@ impl InverseDynamics {
         if let Some(arm) = arm.as_ref().filter(|arm| arm.joint_names() != joints) {
             return Err(ModelError::OtherJoints { arm: arm.joint_names().to_vec(), joints: joints.to_vec() });
         }
-        let replayed = if config.replay { config.batch } else { 0 };
         Ok(InverseDynamics {
             learnt: Learnt::new(config, arm.as_ref(), joints)?,
             arm,
             gate: Gate::new(config),
-            batch: Batch::with_replay(joints.len(), config.batch, replayed),
+            batch: Batch::new(config, joints.len()),
             scratch: Scratch::new(config.batch),
             learning: config.learning,
             gap_ns: (config.gap * 1e6) as i64,

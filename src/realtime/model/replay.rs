@@ -147,7 +147,7 @@ mod tests {
     }
 
     fn batch(effort: f64) -> Batch {
-        let mut batch = Batch::new(2, 10);
+        let mut batch = Batch::new(&Config::default(), 2);
         for k in 0..10 {
             let motion = Motion { q: [k as f64; MAX_JOINTS], ..Motion::default() };
             batch
