@@ -191,7 +191,8 @@ impl<T: Real> Layer<'_, T> {
             for lane in bits(&[*word]) {
                 let weights = &weights[lane * blocks..][..count];
                 for ((sums, half), x) in sums.iter_mut().zip(&mut halves).zip(x) {
-                    let x = V::splat(x[lane % LANES]);
+                    let x = x[lane % LANES];
+                    let x = if HALF { V::splat_of_both(x) } else { V::splat(x) };
                     for (sum, weights) in sums.iter_mut().zip(weights) {
                         *sum = x.mul_add(V::load(weights), *sum);
                     }
@@ -454,7 +455,7 @@ impl<T: Real> Outer<'_, T> {
         for (delta, x) in lanes::rows(self.delta, blocks).zip(lanes::rows(self.x, self.x_width)) {
             let delta = &delta[b..][..count];
             for ((sums, half), row) in sums.iter_mut().zip(&mut halves).zip(rows) {
-                let x = V::splat(x[row]);
+                let x = if HALF { V::splat_of_both(x[row]) } else { V::splat(x[row]) };
                 for (sum, delta) in sums.iter_mut().zip(delta) {
                     *sum = x.mul_add(V::load(delta), *sum);
                 }

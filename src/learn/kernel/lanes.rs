@@ -31,6 +31,11 @@ pub trait Vector<T: Real>: Copy {
     fn low(self) -> Self::Half;
 
     fn splat(value: T) -> Self;
+    /// [`Vector::splat`] for when the low half is wanted as well.
+    #[inline(always)]
+    fn splat_of_both(value: T) -> Self {
+        Self::splat(value)
+    }
     fn load(from: &Lanes<T>) -> Self;
     fn store(self, to: &mut Lanes<T>);
     fn add(self, other: Self) -> Self;

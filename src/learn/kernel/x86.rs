@@ -4,6 +4,7 @@
 //! functions that have the instruction set enabled and that are called where it was found. That is what every `unsafe` below
 //! rests on, and what whoever changes this folder has to keep. The methods are inlined into those functions.
 
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 use super::lanes::{LANES, Lanes, Vector};
@@ -33,6 +34,16 @@ pub struct Zmm(__m512);
 #[derive(Clone, Copy)]
 pub struct Eight(__m256);
 
+/// What it is given. Of a splat the compiler would make one of eight for the low half, and from that one of sixteen, which is
+/// work for the multipliers' ports; it cannot look through this one.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn opaque(mut lanes: __m512) -> __m512 {
+    // SAFETY: nothing is done.
+    unsafe { asm!("/* {0} */", inout(zmm_reg) lanes, options(pure, nomem, nostack, preserves_flags)) };
+    lanes
+}
+
 /// Two registers of AVX2.
 #[derive(Clone, Copy)]
 pub struct Ymm(Eight, Eight);
@@ -52,6 +63,12 @@ impl Vector<f32> for Zmm {
     fn splat(value: f32) -> Self {
         // SAFETY: AVX-512 is there (see the module).
         Zmm(unsafe { _mm512_set1_ps(value) })
+    }
+
+    #[inline(always)]
+    fn splat_of_both(value: f32) -> Self {
+        // SAFETY: AVX-512 is there.
+        Zmm(unsafe { opaque(Self::splat(value).0) })
     }
 
     #[inline(always)]
