@@ -11,7 +11,10 @@ use super::memory::{MemorySettings, Spacing};
 /// The narrowest Gaussians, in spacings: midway between narrower ones, activations would leave f32's range.
 const LEAST_WIDTH: f64 = 0.1;
 
-/// How many coefficients the polynomials near zero have.
+/// How many coefficients the polynomials nearest to zero have.
+pub(super) const FEW: usize = 4;
+
+/// How many they have near zero.
 pub(super) const NEAR: usize = 6;
 
 /// How many they have on the wider cell.
@@ -29,7 +32,11 @@ pub(super) struct Centres<T> {
     pub(super) per_spread: Vec<Lanes<T>>,
     /// How to find the centres that matter; without it all are evaluated.
     grid: Option<Grid<T>>,
-    /// Where [`NEAR`] coefficients are enough.
+    /// The kernels' unit of gradients: how far the near cell reaches or, where there is none, 1.
+    pub(super) unit: T,
+    /// Where [`FEW`] coefficients are enough.
+    pub(super) few: Cell<T>,
+    /// Where [`NEAR`] are.
     pub(super) near: Cell<T>,
     /// Where [`FAR`] are.
     pub(super) far: Cell<T>,
@@ -42,17 +49,18 @@ struct Grid<T> {
     reach: usize,
 }
 
-/// An interval around zero, `|g| <= radius`, on which everything is a polynomial of `x = g / radius`.
+/// An interval around zero on which everything is a polynomial of `x`, which is the gradient in units times `scale`.
 ///
 /// That of `a_k(g)` is the same for good. The rate `sum a_k v_k / sum a_k` is linear in the local rates `v`: its
 /// coefficients are sums over `k` of `v_k` times those of `a_k / sum a`.
 ///
 /// They interpolate at Chebyshev's nodes. The interval is the widest, out of a geometric series, on which no function is off
-/// by more than [`Cell::TOLERANCE`], nor by more than a thousandth of its own largest value.
+/// by more than [`Fit::TOLERANCE`], nor by more than a thousandth of its own largest value.
 #[derive(Clone, Debug)]
 pub(super) struct Cell<T> {
-    /// `1 / radius`; where there is no such interval, so much that only 0 is within it.
-    pub(super) per_radius: T,
+    /// Up to which magnitude of a gradient in units; where there is no such interval, 0.
+    pub(super) reach: T,
+    pub(super) scale: T,
     /// Coefficients of the activations: `[power][centre]`.
     pub(super) activations: Vec<Vec<Lanes<T>>>,
     /// Coefficients of the normalised activations: `[centre][power]`.
@@ -81,11 +89,18 @@ impl<T: Real> Centres<T> {
         };
         let per_spread = sigma.iter().map(|sigma| -1.0 / (2.0 * sigma * sigma));
         let gaussians = Gaussians { centre: &centre, sigma: &sigma };
+        let widest = |order| if T::POLYNOMIALS { Fit::widest(&gaussians, clip, order) } else { None };
+        let (few, near, far) = (widest(FEW), widest(NEAR), widest(FAR));
+        let unit = near.as_ref().map_or(1.0, |near| near.radius);
+        // The far cell's high powers stay in range only if its variable is at most 1.
+        let far_radius = far.as_ref().map_or(1.0, |far| far.radius);
         Centres {
             len,
             clip: T::of(clip),
-            near: Cell::new(&gaussians, clip, NEAR),
-            far: Cell::new(&gaussians, clip, FAR),
+            unit: T::of(unit),
+            few: Cell::new(few, FEW, len, unit, 1.0),
+            near: Cell::new(near, NEAR, len, unit, 1.0),
+            far: Cell::new(far, FAR, len, unit, unit / far_radius),
             per_spread: in_blocks(per_spread, -1.0),
             centre: in_blocks(centre.iter().copied(), BEYOND),
             grid,
@@ -133,29 +148,53 @@ impl Gaussians<'_> {
     }
 }
 
-impl<T: Real> Cell<T> {
+/// Polynomials of `g / radius`.
+struct Fit {
+    radius: f64,
+    /// `[centre][power]`.
+    activations: Vec<Vec<f64>>,
+    /// Likewise, of the normalised activations.
+    rates: Vec<Vec<f64>>,
+}
+
+impl Fit {
     const TOLERANCE: f64 = 6e-8;
 
-    fn new(gaussians: &Gaussians<'_>, clip: f64, order: usize) -> Self {
-        let count = gaussians.centre.len();
-        let mut radius = clip;
+    /// On the widest interval on which so many coefficients are enough.
+    fn widest(gaussians: &Gaussians<'_>, clip: f64, order: usize) -> Option<Fit> {
         let nearest = gaussians.sigma.iter().fold(clip, |least, sigma| least.min(*sigma));
-        while T::POLYNOMIALS && radius > 0.02 * nearest {
+        let mut radius = clip;
+        while radius > 0.01 * nearest {
             if let Some((activations, rates)) = fit(gaussians, radius, order) {
-                return Cell {
-                    per_radius: T::of(1.0 / radius),
-                    activations: (0..order)
-                        .map(|p| in_blocks((0..count).map(|k| activations[k][p]), 0.0))
-                        .collect(),
-                    rates: rates.iter().map(|of| in_blocks(of.iter().copied(), 0.0)[0]).collect(),
-                };
+                return Some(Fit { radius, activations, rates });
             }
             radius *= 0.8;
         }
+        None
+    }
+}
+
+impl<T: Real> Cell<T> {
+    fn new(fit: Option<Fit>, order: usize, models: usize, unit: f64, scale: f64) -> Self {
+        let none = vec![vec![0.0; order]; models];
+        let (radius, mut activations, mut rates) = match fit {
+            Some(fit) => (fit.radius, fit.activations, fit.rates),
+            None => (0.0, none.clone(), none),
+        };
+        // From powers of g / radius to powers of x = scale · g / unit.
+        let ratio = if radius > 0.0 { unit / (scale * radius) } else { 0.0 };
+        for coefficients in activations.iter_mut().chain(&mut rates) {
+            let mut power = 1.0;
+            for coefficient in coefficients {
+                *coefficient *= power;
+                power *= ratio;
+            }
+        }
         Cell {
-            per_radius: T::max_value(),
-            activations: vec![vec![[T::zero(); LANES]; blocks_for(count)]; order],
-            rates: vec![[T::zero(); LANES]; count],
+            reach: T::of(radius / unit),
+            scale: T::of(scale),
+            activations: (0..order).map(|p| in_blocks((0..models).map(|k| activations[k][p]), 0.0)).collect(),
+            rates: rates.iter().map(|of| in_blocks(of.iter().copied(), 0.0)[0]).collect(),
         }
     }
 }
@@ -193,10 +232,11 @@ fn fit(gaussians: &Gaussians<'_>, radius: f64, order: usize) -> Option<(Vec<Vec<
             }
         }
     }
-    let good =
-        error.as_flattened().iter().zip(most.as_flattened()).all(|(error, most)| {
-            *error <= Cell::<f32>::TOLERANCE && (*error <= 1e-3 * most || *most < 1e-12)
-        });
+    let good = error
+        .as_flattened()
+        .iter()
+        .zip(most.as_flattened())
+        .all(|(error, most)| *error <= Fit::TOLERANCE && (*error <= 1e-3 * most || *most < 1e-12));
     good.then_some((activations, rates))
 }
 
@@ -301,14 +341,16 @@ mod tests {
         // In spacings: with the default's width the near cell reaches an eighth, the far one a half.
         let spacing = 4.0 / 19.0;
         let centres = Centres::<f32>::new(&settings(20, Spacing::Linear, 0.5, None));
-        let radius = |cell: &Cell<f32>| f64::from(cell.per_radius).recip() / spacing;
+        let radius_of = |of: &Centres<f32>, cell: &Cell<f32>| f64::from(cell.reach * of.unit) / spacing;
+        let radius = |cell: &Cell<f32>| radius_of(&centres, cell);
+        assert!((0.02..0.1).contains(&radius(&centres.few)), "{}", radius(&centres.few));
         assert!((0.1..0.25).contains(&radius(&centres.near)), "{}", radius(&centres.near));
         assert!((0.4..0.7).contains(&radius(&centres.far)), "{}", radius(&centres.far));
         // Wider Gaussians are smoother; log-spaced ones are too narrow around zero for any.
         let wide = Centres::<f32>::new(&settings(20, Spacing::Linear, 1.0, None));
-        assert!(radius(&wide.far) > radius(&centres.far));
+        assert!(radius_of(&wide, &wide.far) > radius(&centres.far));
         let double = Centres::<f64>::new(&settings(20, Spacing::Linear, 0.5, None));
-        assert_eq!(double.near.per_radius, f64::MAX);
+        assert_eq!((double.near.reach, double.unit), (0.0, 1.0));
     }
 
     #[test]

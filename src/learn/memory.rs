@@ -152,63 +152,58 @@ impl<T: Real> Memory<T> {
         kernel::rate(&self.centres, &self.rates, g)
     }
 
-    /// Eq. (10), the sum: adds what one matrix of coordinates has to say, given its gradient and the one before.
-    pub(super) fn accumulate(
-        &mut self,
-        set: InstructionSet,
-        width: Width,
-        (gradient, live): (&[Lanes<T>], &Live),
-        (previous, live_before): (&[Lanes<T>], &Live),
-    ) {
-        let sign = self.settings.signal == Signal::Sign;
-        let change = &mut self.change;
-        kernel::accumulate(set, &self.centres, sign, width, gradient, live, previous, live_before, change);
+    /// The unit in which gradients are given to it, a matrix at a time.
+    pub(super) fn unit(&self) -> T {
+        self.centres.unit
     }
 
-    /// Eq. (10), (12), (13): moves the local models by the mean, over so many coordinates, of what was accumulated since the
-    /// last time, as the optimizer says.
-    pub(super) fn learn(&mut self, set: InstructionSet, coordinates: usize) {
-        let rate = T::of(self.settings.rate);
+    /// What its training signal is made with: the centres, whether it is a sign, and where it is summed up.
+    #[inline(always)]
+    pub(super) fn signal_mut(&mut self) -> (&Centres<T>, bool, &mut [Lanes<T>]) {
+        (&self.centres, self.settings.signal == Signal::Sign, &mut self.change)
+    }
+
+    /// What rates are looked up in: the centres and the local rates.
+    #[inline(always)]
+    pub(super) fn lookup(&self) -> (&Centres<T>, &[Lanes<T>]) {
+        (&self.centres, &self.rates)
+    }
+
+    /// Eq. (10), (12), (13): moves the local models by the mean, over so many coordinates, of what was summed up since the
+    /// last time, as the optimizer says. Plain gradient descent is left to the caller: by how much of what to move which.
+    #[inline(always)]
+    #[allow(clippy::type_complexity)]
+    pub(super) fn learn(&mut self, coordinates: usize) -> Option<(T, &mut [Lanes<T>], &mut [Lanes<T>])> {
         let share = T::one() / T::of(coordinates.max(1) as f64);
-        let models = self.centres.len();
-        let rates = &mut self.rates.as_flattened_mut()[..models];
+        if self.settings.optimizer == MemoryOptimizer::Gd {
+            return Some((T::of(self.settings.rate) * share, &mut self.change, &mut self.rates));
+        }
+        self.learn_by_moments(share);
+        None
+    }
+
+    #[inline(never)]
+    fn learn_by_moments(&mut self, share: T) {
+        let rates = &mut self.rates.as_flattened_mut()[..self.centres.len()];
         let change = self.change.as_flattened().iter().map(|&sum| sum * share);
-        match self.settings.optimizer {
-            MemoryOptimizer::Gd => kernel::follow(set, rate * share, &mut self.change, &mut self.rates),
-            MemoryOptimizer::Momentum => {
-                for ((v, u), m) in rates.iter_mut().zip(change).zip(&mut self.mean) {
-                    *m = smoothed(BETA1, *m, u);
-                    *v = bounded(*v + rate * *m);
-                }
+        if self.settings.optimizer == MemoryOptimizer::Adam {
+            self.steps = self.steps.saturating_add(1);
+            let rate = T::of(corrected_rate(self.settings.rate, self.steps));
+            let moments = self.mean.iter_mut().zip(&mut self.square);
+            for ((v, u), (m, s)) in rates.iter_mut().zip(change).zip(moments) {
+                *v = bounded(*v + rate * adam(m, s, u));
             }
-            MemoryOptimizer::Adam => {
-                self.steps = self.steps.saturating_add(1);
-                let rate = T::of(corrected_rate(self.settings.rate, self.steps));
-                let moments = self.mean.iter_mut().zip(&mut self.square);
-                for ((v, u), (m, s)) in rates.iter_mut().zip(change).zip(moments) {
-                    *v = bounded(*v + rate * adam(m, s, u));
-                }
+        } else {
+            let rate = T::of(self.settings.rate);
+            for ((v, u), m) in rates.iter_mut().zip(change).zip(&mut self.mean) {
+                *m = smoothed(BETA1, *m, u);
+                *v = bounded(*v + rate * *m);
             }
         }
-        if self.settings.optimizer != MemoryOptimizer::Gd {
-            self.change.as_flattened_mut().fill(T::zero());
-        }
+        self.change.as_flattened_mut().fill(T::zero());
     }
 
-    /// Applies the learnt rates to one matrix of coordinates: see [`kernel::descend`].
-    pub(super) fn descend(
-        &self,
-        set: InstructionSet,
-        width: Width,
-        live: &Live,
-        moved: u32,
-        gradient: &[Lanes<T>],
-        params: &mut [Lanes<T>],
-    ) -> T {
-        kernel::descend(set, &self.centres, &self.rates, width, live, moved, gradient, params)
-    }
-
-    /// Applies them along another direction: see [`kernel::descend_along`].
+    /// Applies the learnt rates along another direction than the gradient: see [`kernel::descend_along`].
     pub(super) fn descend_along(
         &self,
         set: InstructionSet,

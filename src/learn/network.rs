@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::Real;
-use super::kernel::{self, InstructionSet, LANES, Lanes, Live, Width, blocks_for};
+use super::kernel::{self, Extent, InstructionSet, LANES, Lanes, Live, Width, blocks_for};
 
 /// How many units of a layer may change places in one step: what is left for the next one is computed, though it is zero.
 const MOST_SWAPS: usize = 8;
@@ -115,28 +115,31 @@ pub(super) struct Gradient<T: Real> {
     pub(super) values: Blocks<T>,
     /// By matrix.
     pub(super) live: Vec<Live>,
-    /// By matrix, how many of its numbers are not zero.
-    pub(super) moved: Vec<u32>,
+    /// By matrix.
+    pub(super) extent: Vec<Extent<T>>,
     /// Whether all that was computed is finite, and none of it beyond [`Real::HUGE`] before clipping.
     pub(super) finite: bool,
     /// Whether all of it is to be written down.
     pub(super) dense: bool,
     /// What it is clipped to.
     pub(super) clip: T,
+    /// In what it is written down.
+    pub(super) unit: T,
 }
 
 impl<T: Real> Gradient<T> {
     /// Zero, in the shape of these matrices.
-    pub(super) fn new(matrices: &[Matrix], dense: bool, clip: T) -> Self {
+    pub(super) fn new(matrices: &[Matrix], dense: bool, clip: T, unit: T) -> Self {
         let len = matrices.iter().map(|matrix| matrix.range().end).max().unwrap_or(0);
         let live = matrices.iter().map(|m| Live::all(m.rows, m.width.blocks)).collect();
-        let moved = vec![0; matrices.len()];
-        Gradient { values: Blocks::zeros(len), live, moved, finite: true, dense, clip }
+        let extent = vec![Extent::default(); matrices.len()];
+        Gradient { values: Blocks::zeros(len), live, extent, finite: true, dense, clip, unit }
     }
 
     /// Makes it zero.
     pub(super) fn clear(&mut self) {
         self.values.as_flattened_mut().fill(T::zero());
+        self.extent.fill(Extent::default());
     }
 
     /// Takes over `other`. Does not allocate.
@@ -146,7 +149,7 @@ impl<T: Real> Gradient<T> {
             live.rows.copy_from_slice(&other.rows);
             live.blocks = other.blocks;
         }
-        self.moved.copy_from_slice(&other.moved);
+        self.extent.copy_from_slice(&other.extent);
         self.finite = other.finite;
     }
 }
@@ -429,7 +432,8 @@ impl<T: Real> Network<T> {
     pub(super) fn backward(&self, targets: &[T], workspace: &mut Workspace<T>, gradient: &mut Gradient<T>) {
         let Workspace { activations, live, outputs, delta_output, delta, by_unit, .. } = workspace;
         let samples = workspace.samples;
-        let scale = T::of(2.0 / samples.max(1) as f64);
+        let Gradient { values, live: written, extent, finite, dense, clip, unit } = gradient;
+        let (scale, clip) = (T::of(2.0 / samples.max(1) as f64) / *unit, *clip / *unit);
         let (mut total, mut is_moderate) = (T::zero(), workspace.moderate);
         let each = delta_output.as_flattened_mut().iter_mut().zip(&outputs[..samples]).zip(targets);
         for ((delta, &output), &target) in each {
@@ -437,26 +441,24 @@ impl<T: Real> Network<T> {
             total += *delta;
             is_moderate &= delta.abs() <= T::HUGE;
         }
-        if gradient.dense {
-            gradient.clear();
+        if *dense {
+            values.as_flattened_mut().fill(T::zero());
         }
-        let Gradient { values, live: written, moved, finite, dense, clip } = gradient;
         let hidden = self.layers.len() - 1;
         let (weights, bias) = (self.matrices[2 * hidden], self.matrices[2 * hidden + 1]);
-        let clipped = total.max(-*clip).min(*clip);
         let passes = total.abs() > T::TINY;
-        values[bias.start][0] = if passes { clipped } else { T::zero() };
-        moved[2 * hidden + 1] = u32::from(passes);
+        values[bias.start][0] = if passes { total.max(-clip).min(clip) } else { T::zero() };
+        extent[2 * hidden + 1] = Extent { moved: u32::from(passes), most: total.abs() };
         let reached = |live: &[u16]| live.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
         is_moderate &= kernel::is_moderate(self.set, &activations[0][..samples * blocks_for(self.sizes[0])]);
-        moved[2 * hidden] = kernel::backward_output(
+        extent[2 * hidden] = kernel::backward_output(
             self.set,
             &self.params[weights.range()],
             &live[hidden],
             &activations[hidden][..samples * weights.width.blocks],
             weights.width.blocks,
             &delta_output[..blocks_for(samples)],
-            *clip,
+            clip,
             &mut values[weights.range()],
             &mut by_unit[0],
             delta,
@@ -469,7 +471,7 @@ impl<T: Real> Network<T> {
             let x_blocks = blocks_for(self.sizes[l]);
             let x = &activations[l][..samples * x_blocks];
             let reached = reached(&live[l + 1]);
-            let (counts, is_finite) = kernel::weights_gradient(
+            let (extents, is_finite) = kernel::weights_gradient(
                 self.set,
                 x,
                 x_blocks,
@@ -477,10 +479,10 @@ impl<T: Real> Network<T> {
                 &delta[..samples * width.blocks],
                 width,
                 reached,
-                *clip,
+                clip,
                 &mut values[self.layer_range(l)],
             );
-            [moved[2 * l], moved[2 * l + 1]] = counts;
+            [extent[2 * l], extent[2 * l + 1]] = extents;
             is_moderate &= is_finite;
             if !*dense {
                 for (written, live) in written[2 * l].rows.iter_mut().zip(&live[l]) {
@@ -513,7 +515,7 @@ impl<T: Real> Network<T> {
     /// [`Network::params`] and not clipped, for the batch that went [`forward`](Network::forward) last. Allocates: a joint's
     /// learner has a way of its own.
     pub fn gradient(&self, targets: &[T], workspace: &mut Workspace<T>) -> Vec<T> {
-        let mut gradient = Gradient::new(&self.matrices, true, T::max_value());
+        let mut gradient = Gradient::new(&self.matrices, true, T::max_value(), T::one());
         self.backward(targets, workspace, &mut gradient);
         self.outside(&gradient.values)
     }
@@ -626,7 +628,7 @@ mod tests {
 
     /// By the definition of [`Network::layers`].
     fn gradient<T: Real>(network: &Network<T>, targets: &[T], workspace: &mut Workspace<T>) -> Vec<T> {
-        let mut gradient = Gradient::new(network.matrices(), true, T::max_value());
+        let mut gradient = Gradient::new(network.matrices(), true, T::max_value(), T::one());
         network.backward(targets, workspace, &mut gradient);
         assert!(gradient.finite);
         network.outside(&gradient.values)

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::kernel::{self, InstructionSet, Lanes, Width};
+use super::kernel::{self, Extent, InstructionSet, Lanes, Width};
 use super::memory::{adam, corrected_rate};
 use super::network::{Blocks, Gradient, Matrix};
 use super::real::all_finite;
@@ -78,6 +78,12 @@ pub struct Group<T> {
 }
 
 impl<T: Real> Group<T> {
+    /// Which of the optimiser's matrices it holds.
+    #[inline(always)]
+    pub(super) fn matrices(&self) -> Range<usize> {
+        self.matrices.clone()
+    }
+
     /// The memory, if the group has one.
     pub fn memory(&self) -> Option<&Memory<T>> {
         self.memory.as_ref()
@@ -98,6 +104,8 @@ pub struct MetaGd<T: Real> {
     clip: T,
     groups: Vec<Group<T>>,
     matrices: Vec<Matrix>,
+    /// By matrix, in what its memory wants gradients.
+    units: Vec<T>,
     /// What the memories looked up a step before: the gradient or, under Adam, its clipped first moment.
     previous: Gradient<T>,
     /// Adam's state; under gradient descent without contents.
@@ -117,22 +125,29 @@ struct Adam<T: Real> {
 
 impl<T: Real> Adam<T> {
     fn new(matrices: &[Matrix]) -> Self {
-        let feature = Gradient::new(matrices, true, T::max_value());
+        let feature = Gradient::new(matrices, true, T::max_value(), T::one());
         let zeros = Blocks::zeros(feature.values.len());
         Adam { feature, direction: zeros.clone(), mean: zeros.clone(), square: zeros, steps: 0 }
     }
 
-    /// Takes a gradient in; what to look up is then in `feature`, and where to go in `direction`, both clipped.
-    fn follow(&mut self, gradient: &[Lanes<T>], clip: T) {
+    /// Takes a gradient in; what to look up is then in `feature`, in the unit of each matrix, and where to go in `direction`,
+    /// both clipped.
+    fn follow(&mut self, gradient: &[Lanes<T>], clip: T, matrices: &[Matrix], units: &[T]) {
         // Far beyond any gradient of use, but its square is still finite.
         let bound = T::max_value().sqrt() * T::of(0.1);
         self.steps = self.steps.saturating_add(1);
-        let moments = self.mean.as_flattened_mut().iter_mut().zip(self.square.as_flattened_mut());
-        let feature = self.feature.values.as_flattened_mut().iter_mut();
-        let out = feature.zip(self.direction.as_flattened_mut());
-        for (((feature, direction), (m, s)), &g) in out.zip(moments).zip(gradient.as_flattened()) {
-            *direction = adam(m, s, g.max(-bound).min(bound)).max(-clip).min(clip);
-            *feature = m.max(-clip).min(clip);
+        for ((matrix, &unit), extent) in matrices.iter().zip(units).zip(&mut self.feature.extent) {
+            let range = matrix.range();
+            let moments = self.mean[range.clone()].as_flattened_mut().iter_mut();
+            let moments = moments.zip(self.square[range.clone()].as_flattened_mut());
+            let feature = self.feature.values[range.clone()].as_flattened_mut().iter_mut();
+            let out = feature.zip(self.direction[range.clone()].as_flattened_mut());
+            for (((feature, direction), (m, s)), &g) in out.zip(moments).zip(gradient[range].as_flattened()) {
+                *direction = adam(m, s, g.max(-bound).min(bound)).max(-clip).min(clip);
+                *feature = m.max(-clip).min(clip) / unit;
+            }
+            // Not looked at.
+            extent.most = T::max_value();
         }
     }
 
@@ -165,13 +180,20 @@ impl<T: Real> MetaGd<T> {
 
     fn of_matrices(base: Base, rate: f64, clip: f64, groups: Vec<Group<T>>, matrices: &[Matrix]) -> Self {
         let dense = base == Base::Adam;
+        let units = |group: &Group<T>| {
+            let unit = group.memory.as_ref().map_or(T::one(), Memory::unit);
+            group.matrices.clone().map(move |_| unit)
+        };
+        let units: Vec<T> = groups.iter().flat_map(units).collect();
         MetaGd {
             set: InstructionSet::best(),
             base,
             rate,
             clip: T::of(clip),
             groups,
-            previous: Gradient::new(matrices, dense, if dense { T::max_value() } else { T::of(clip) }),
+            // Takes turns with the gradient that is filled.
+            previous: gradient(base, matrices, T::of(clip), &units),
+            units,
             adam: Adam::new(if dense { matrices } else { &[] }),
             matrices: matrices.to_vec(),
             flat: None,
@@ -208,10 +230,10 @@ impl<T: Real> MetaGd<T> {
         self.base == Base::Adam
     }
 
-    /// A gradient such as it wants, to be filled: for gradient descent clipped.
+    /// A gradient such as it wants, to be filled by a network, whose memories are all alike: for gradient descent clipped and in
+    /// their unit.
     pub(super) fn gradient(&self) -> Gradient<T> {
-        let clip = if self.is_dense() { T::max_value() } else { self.clip };
-        Gradient::new(&self.matrices, self.is_dense(), clip)
+        gradient(self.base, &self.matrices, self.clip, &self.units)
     }
 
     /// What the memories looked up a step before.
@@ -242,13 +264,19 @@ impl<T: Real> MetaGd<T> {
         let clip = blocks.clip;
         let passed = |g: T| if g.abs() > T::TINY { g.max(-clip).min(clip) } else { T::zero() };
         let mut from = 0;
-        for (matrix, moved) in self.matrices.iter().zip(&mut blocks.moved) {
+        for (at, matrix) in self.matrices.iter().enumerate() {
             let range = from..from + matrix.coordinates;
             let own = blocks.values[matrix.range()].as_flattened_mut();
             own.fill(T::zero());
             let given = gradient.get(range.clone()).unwrap_or_default();
-            own.iter_mut().zip(given).for_each(|(own, g)| *own = passed(*g));
-            *moved = own.iter().filter(|g| **g != T::zero()).count() as u32;
+            let unit = if self.is_dense() { T::one() } else { self.units[at] };
+            let mut extent = Extent::<T>::default();
+            for (own, &g) in own.iter_mut().zip(given) {
+                *own = passed(g) / unit;
+                extent.moved += u32::from(*own != T::zero());
+                extent.most = extent.most.max(own.abs());
+            }
+            blocks.extent[at] = extent;
             let own = moving[matrix.range()].as_flattened_mut();
             own.iter_mut().zip(params.get(range).unwrap_or_default()).for_each(|(own, p)| *own = *p);
             from += matrix.coordinates;
@@ -275,45 +303,31 @@ impl<T: Real> MetaGd<T> {
         let (feature, direction) = match self.base {
             Base::Gd => (&*gradient, None),
             Base::Adam => {
-                self.adam.follow(&gradient.values, self.clip);
+                self.adam.follow(&gradient.values, self.clip, &self.matrices, &self.units);
                 rate = corrected_rate(rate, self.adam.steps);
                 (&self.adam.feature, Some(&self.adam.direction))
             }
         };
-        // Each of these for all groups, before the next: what one group waits for, another one's work fills.
-        for group in &mut self.groups {
-            let Some(memory) = &mut group.memory else { continue };
-            for at in group.matrices.clone() {
-                let (width, values) = (self.matrices[at].width, self.matrices[at].range());
-                let now = (&feature.values[values.clone()], &feature.live[at]);
-                let before = (&self.previous.values[values], &self.previous.live[at]);
-                memory.accumulate(self.set, width, now, before);
-            }
-        }
-        for group in &mut self.groups {
-            if let Some(memory) = &mut group.memory {
-                let coordinates = self.matrices[group.matrices.clone()].iter().map(|m| m.coordinates).sum();
-                memory.learn(self.set, coordinates);
-            }
-        }
-        let (mut rate_sum, mut moved) = (0.0, 0);
+        kernel::learn(self.set, &mut self.groups, &self.matrices, feature, &self.previous);
+        let (mut rate_sum, mut moved) = match direction {
+            None => kernel::descend(self.set, &self.groups, &self.matrices, feature, params),
+            Some(_) => (0.0, 0),
+        };
         for group in &self.groups {
-            for at in group.matrices.clone() {
+            for at in group.matrices() {
                 let (width, values) = (self.matrices[at].width, self.matrices[at].range());
                 let (live, rows) = (&feature.live[at], &feature.values[values.clone()]);
                 let params = &mut params[values.clone()];
+                let direction = direction.map(|direction| &direction[values]);
                 let (sum, count) = match (&group.memory, direction) {
-                    (Some(memory), None) => {
-                        let moved = feature.moved[at];
-                        (memory.descend(self.set, width, live, moved, rows, params), moved)
-                    }
+                    // It has moved.
+                    (Some(_), None) => continue,
                     (Some(memory), Some(direction)) => {
-                        memory.descend_along(self.set, width, live, rows, &direction[values], params)
+                        memory.descend_along(self.set, width, live, rows, direction, params)
                     }
                     (None, direction) => {
-                        let direction = direction.map_or(rows, |direction| &direction[values]);
-                        let (rate, blocks) = (T::of(rate), width.blocks);
-                        let count = kernel::descend_at(self.set, rate, blocks, live, direction, params);
+                        let (rate, direction) = (T::of(rate), direction.unwrap_or(rows));
+                        let count = kernel::descend_at(self.set, rate, width.blocks, live, direction, params);
                         (rate * T::of(f64::from(count)), count)
                     }
                 };
@@ -361,6 +375,13 @@ impl<T: Real> MetaGd<T> {
         self.adam.mean.copy_from_slice(&other.adam.mean);
         self.adam.square.copy_from_slice(&other.adam.square);
         self.adam.steps = other.adam.steps;
+    }
+}
+
+fn gradient<T: Real>(base: Base, matrices: &[Matrix], clip: T, units: &[T]) -> Gradient<T> {
+    match base {
+        Base::Gd => Gradient::new(matrices, false, clip, units.first().copied().unwrap_or(T::one())),
+        Base::Adam => Gradient::new(matrices, true, T::max_value(), T::one()),
     }
 }
 

@@ -258,7 +258,7 @@ fn units_change_places_and_nobody_sees_it() {
     let before = network.params();
     let mut workspace = Workspace::new(&network, 2);
     let outputs = network.forward(&[0.3, -0.2, 0.9, 0.3, -0.2, 0.8], &mut workspace).to_vec();
-    let mut previous = Gradient::new(network.matrices(), false, 2.0);
+    let mut previous = Gradient::new(network.matrices(), false, 2.0, 1.0);
     network.gather_live(&mut workspace, &mut previous);
     assert_eq!(network.params(), before);
     let moved = format!("{network:?}");

@@ -5,7 +5,7 @@
 //! sum runs along a register.
 
 use super::lanes::{self, LANES, Lanes, Vector, bits, blocks_for};
-use super::{InstructionSet, Level, Tile, Width};
+use super::{Extent, InstructionSet, Level, Tile, Width};
 use crate::learn::Real;
 
 dispatched! {
@@ -39,8 +39,7 @@ dispatched! {
     /// Backward from the output, given `delta`, the loss's gradient by the outputs: `[blocks of samples]`.
     ///
     /// Writes the gradient by the output's weights, clipped to `[-clip, clip]`, and the loss's gradient by the sums of the layer
-    /// below, whose outputs are `x`, as [`backward`] does; of both for those units that have their bit in `rows`. Returns how
-    /// many of the first are not zero.
+    /// below, whose outputs are `x`, as [`backward`] does; of both for those units that have their bit in `rows`.
     fn backward_output = backward_output_body, (
         weights: &[Lanes<T>],
         rows: &[u16],
@@ -51,14 +50,14 @@ dispatched! {
         gradient: &mut [Lanes<T>],
         by_unit: &mut [Lanes<T>],
         below: &mut [Lanes<T>],
-    ) -> u32
+    ) -> Extent<T>
 }
 
 dispatched! {
     /// The gradient by a hidden layer's weights and bias, which is the last row: `gradient[i] = sum over s of x[s][i] ·
     /// delta[s]`, in the rows that have their bit in `rows` and the first `live` blocks. It is clipped to `[-clip, clip]`.
-    /// Returns how many of the weights' and of the bias's are not zero, and whether the bias's was nowhere beyond
-    /// [`Real::HUGE`] nor, as it then is if anything of `delta` is not finite, not a number.
+    /// Returns what the weights' is like and the bias's, and whether the latter was nowhere beyond [`Real::HUGE`] nor, as
+    /// it then is if anything of `delta` is not finite, not a number.
     ///
     /// `x` is `[samples][x_blocks]`, `delta` `[samples][width]`, `gradient` `[inputs + 1][width]`.
     fn weights_gradient = weights_gradient_body, (
@@ -70,7 +69,7 @@ dispatched! {
         live: usize,
         clip: T,
         gradient: &mut [Lanes<T>],
-    ) -> ([u32; 2], bool)
+    ) -> ([Extent<T>; 2], bool)
 }
 
 dispatched! {
@@ -248,9 +247,9 @@ fn backward_output_body<T: Real, V: Vector<T>, const SUMS: usize>(
     gradient: &mut [Lanes<T>],
     by_unit: &mut [Lanes<T>],
     below: &mut [Lanes<T>],
-) -> u32 {
+) -> Extent<T> {
     let samples = x.len() / x_blocks;
-    let mut out = Clipped::<V>::new(clip);
+    let mut out = Clipped::<T, V>::new(clip);
     for (block, _) in rows.iter().enumerate().filter(|(_, word)| **word != 0) {
         let (mut total, mut at) = (V::zero(), block);
         for delta in &delta.as_flattened()[..samples] {
@@ -272,7 +271,7 @@ fn backward_output_body<T: Real, V: Vector<T>, const SUMS: usize>(
             on.turn::<V>(block, by_unit, below);
         }
     }
-    out.moved
+    out.extent()
 }
 
 /// A block of samples of a layer's outputs, number `layer`.
@@ -307,9 +306,9 @@ fn weights_gradient_body<T: Real, V: Vector<T>, const SUMS: usize>(
     live: usize,
     clip: T,
     gradient: &mut [Lanes<T>],
-) -> ([u32; 2], bool) {
+) -> ([Extent<T>; 2], bool) {
     let outer = Outer { x: x.as_flattened(), x_width: x_blocks * LANES, delta, width, live };
-    let mut out = Clipped::<V>::new(clip);
+    let mut out = Clipped::<T, V>::new(clip);
     let mut group = Group::<4>::new();
     for row in bits(rows) {
         if let Some(rows) = group.with(row) {
@@ -329,7 +328,8 @@ fn weights_gradient_body<T: Real, V: Vector<T>, const SUMS: usize>(
     for &row in rest {
         outer.rows::<V, SUMS, 1>([row], gradient, &mut out);
     }
-    let weights = out.moved;
+    let weights = out.extent();
+    let mut out = Clipped::<T, V>::new(clip);
     let bias = gradient.len() - width.blocks;
     let mut moderate = V::ALL;
     for block in 0..live {
@@ -341,7 +341,7 @@ fn weights_gradient_body<T: Real, V: Vector<T>, const SUMS: usize>(
         moderate &= total.within(V::splat(T::HUGE));
         out.put(total, &mut gradient[bias + block]);
     }
-    ([weights, out.moved - weights], moderate == V::ALL)
+    ([weights, out.extent()], moderate == V::ALL)
 }
 
 /// Gathers rows until there are `N`.
@@ -380,40 +380,41 @@ struct Outer<'a, T> {
     live: usize,
 }
 
-/// How a gradient is written, and how many of it are not zero.
-struct Clipped<V> {
+/// How a gradient is written, and what it was like so far.
+struct Clipped<T: Real, V: Vector<T>> {
     clip: V,
     least: V,
     moved: u32,
+    most: V,
+    most_of_halves: V::Half,
 }
 
-impl<V> Clipped<V> {
+impl<T: Real, V: Vector<T>> Clipped<T, V> {
     #[inline(always)]
-    fn new<T: Real>(clip: T) -> Self
-    where
-        V: Vector<T>,
-    {
-        Clipped { clip: V::splat(clip), least: V::splat(T::TINY), moved: 0 }
+    fn new(clip: T) -> Self {
+        let (most, most_of_halves) = (V::zero(), V::Half::zero());
+        Clipped { clip: V::splat(clip), least: V::splat(T::TINY), moved: 0, most, most_of_halves }
     }
 
     #[inline(always)]
-    fn put<T: Real>(&mut self, gradient: V, out: &mut Lanes<T>)
-    where
-        V: Vector<T>,
-    {
+    fn put(&mut self, gradient: V, out: &mut Lanes<T>) {
+        self.most = self.most.at_least(gradient.magnitude());
         let (clipped, above) = gradient.clipped(self.clip, self.least);
         clipped.store(out);
         self.moved += above.count_ones();
     }
 
     #[inline(always)]
-    fn put_half<T: Real>(&mut self, gradient: V::Half, out: &mut Lanes<T>)
-    where
-        V: Vector<T>,
-    {
+    fn put_half(&mut self, gradient: V::Half, out: &mut Lanes<T>) {
+        self.most_of_halves = self.most_of_halves.at_least(gradient.magnitude());
         let (clipped, above) = gradient.clipped(self.clip.low(), self.least.low());
         clipped.store(out);
         self.moved += above.count_ones();
+    }
+
+    #[inline(always)]
+    fn extent(&self) -> Extent<T> {
+        Extent { moved: self.moved, most: self.most.most().max(self.most_of_halves.most()) }
     }
 }
 
@@ -423,7 +424,7 @@ impl<T: Real> Outer<'_, T> {
         &self,
         rows: [usize; R],
         gradient: &mut [Lanes<T>],
-        out: &mut Clipped<V>,
+        out: &mut Clipped<T, V>,
     ) {
         let mut b = 0;
         while b < self.live {
@@ -448,7 +449,7 @@ impl<T: Real> Outer<'_, T> {
         rows: [usize; R],
         b: usize,
         gradient: &mut [Lanes<T>],
-        out: &mut Clipped<V>,
+        out: &mut Clipped<T, V>,
     ) -> usize {
         let (blocks, count) = (self.width.blocks, B + usize::from(HALF));
         let (mut sums, mut halves) = ([[V::zero(); B]; R], [V::zero().low(); R]);

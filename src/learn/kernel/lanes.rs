@@ -57,6 +57,11 @@ pub trait Vector<T: Real>: Copy {
     fn nonzero(self) -> u16;
     /// The lanes that have their bit in `mask`, and 0 in the others.
     fn only(self, mask: u16) -> Self;
+    /// The magnitudes.
+    #[inline(always)]
+    fn magnitude(self) -> Self {
+        self.at_least(self.mul(Self::splat(-T::one())))
+    }
     /// Into `[-clip, clip]`, and 0 where its magnitude is not above `least`; and which lanes that leaves. Of what is not a
     /// number it makes either.
     #[inline(always)]
@@ -66,6 +71,13 @@ pub trait Vector<T: Real>: Copy {
     }
     /// The sum of the lanes.
     fn sum(self) -> T;
+    /// The largest of the lanes, if all are numbers.
+    #[inline(always)]
+    fn most(self) -> T {
+        let mut lanes = [T::zero(); LANES];
+        self.store(&mut lanes);
+        lanes.iter().fold(lanes[0], |most, lane| if *lane > most { *lane } else { most })
+    }
     /// `exp` of each, as [`Real::exp_of_negative`].
     fn exp_of_negative(self) -> Self;
 

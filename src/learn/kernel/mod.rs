@@ -66,7 +66,7 @@ mod x86;
 
 pub(super) use dense::{backward, backward_output, forward, is_moderate, output, weights_gradient};
 pub(super) use lanes::{Array, LANES, Lanes, Vector, blocks_for};
-pub(super) use rates::{accumulate, descend, descend_along, descend_at, follow, rate};
+pub(super) use rates::{descend, descend_along, descend_at, learn, rate};
 
 /// What of a matrix `[rows][blocks]` is at hand: rows by a bit each, and of every row the first few blocks.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -86,6 +86,15 @@ impl Live {
         });
         Live { rows: words.collect(), blocks }
     }
+}
+
+/// What a kernel says of a gradient that it wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Extent<T> {
+    /// How many numbers are not zero.
+    pub(super) moved: u32,
+    /// What none's magnitude is above; before clipping.
+    pub(super) most: T,
 }
 
 /// How a row of numbers lies in blocks.

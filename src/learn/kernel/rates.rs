@@ -1,53 +1,50 @@
 //! The memories' part of a step: what they learn from two successive gradients, and the rates that they give.
 //!
 //! Nearly all gradients lie near zero, far nearer than the centres are apart. There, activations and rates are
-//! polynomials of the gradient (see [`Cell`](crate::learn::centres::Cell)): the sums of activations over all coordinates are
+//! polynomials of the gradient (see [`Cell`]): the sums of activations over all coordinates are
 //! sums of powers times a small matrix, and the rate is a few multiplications with coefficients that one step shares. So
 //! nothing is looked up and nothing scattered. Coordinates further out take the definition itself, one by one, over the
 //! centres around them.
+//!
+//! Gradients are given in [`Centres::unit`]; rates, products of gradients and parameters are what they are. `most` is what no
+//! magnitude of a gradient is above: it decides how many powers are enough, and whether any block has to be looked at for
+//! being too far out.
 
 use super::lanes::{self, LANES, Lanes, Vector, bits, bits_of_both, clamp};
-use super::{InstructionSet, Level, Live, Width};
+use super::{Extent, InstructionSet, Level, Live, Width};
 use crate::learn::Real;
-use crate::learn::centres::{Centres, FAR, NEAR};
-use crate::learn::memory::{MAX_RATE, MIN_RATE};
+use crate::learn::centres::{Cell, Centres, FAR, FEW, NEAR};
+use crate::learn::memory::{MAX_RATE, MIN_RATE, Memory};
+use crate::learn::network::{Gradient, Matrix};
+use crate::learn::optimiser::Group;
 
 dispatched! {
-    /// The memory's training signal, summed: `change[k] += a_k(previous_d) · h_d` over all coordinates `d` of a matrix,
-    /// where `h_d` is `gradient_d · previous_d` clamped to [-1, 1] or, if `sign`, its sign. Both gradients are clipped.
+    /// Eq. (10), (12), (13): every group's memory learns from the gradient `now` and the one `before`, both clipped.
     ///
-    /// `gradient` and `previous` are `[rows][width]`, of which what is at hand stands in `live` and `live_before`.
-    fn accumulate = accumulate_body, (
-        centres: &Centres<T>,
-        sign: bool,
-        width: Width,
-        gradient: &[Lanes<T>],
-        live: &Live,
-        previous: &[Lanes<T>],
-        live_before: &Live,
-        change: &mut [Lanes<T>],
+    /// Its training signal is, summed over all coordinates `d` of the group, `a_k(before_d) · h_d`, where `h_d` is
+    /// `now_d · before_d` clamped to [-1, 1] or, as the memory has it, its sign.
+    fn learn = learn_body, (
+        groups: &mut [Group<T>],
+        matrices: &[Matrix],
+        now: &Gradient<T>,
+        before: &Gradient<T>,
     )
 }
 
 dispatched! {
-    /// `params -= rate(gradient) · gradient`, which is clipped; `moved` of its coordinates are not zero. Returns the sum of
-    /// their rates.
-    ///
-    /// `rates` are the local rates; the others are `[rows][width]`.
+    /// Eq. (11): `params -= rate(gradient) · gradient` in every group that has a memory; the gradient is clipped. Returns the
+    /// sum of the rates of what is not zero, and how many coordinates that is.
     fn descend = descend_body, (
-        centres: &Centres<T>,
-        rates: &[Lanes<T>],
-        width: Width,
-        live: &Live,
-        moved: u32,
-        gradient: &[Lanes<T>],
+        groups: &[Group<T>],
+        matrices: &[Matrix],
+        gradient: &Gradient<T>,
         params: &mut [Lanes<T>],
-    ) -> T
+    ) -> (f64, usize)
 }
 
 dispatched! {
-    /// `params -= rate(feature) · direction`, both clipped. Coordinates without direction do not move. Returns the sum of the
-    /// rates applied and how many coordinates moved.
+    /// `params -= rate(feature) · direction`, both clipped, the direction not in units. Coordinates without direction do not
+    /// move. Returns the sum of the rates applied and how many coordinates moved.
     fn descend_along = descend_along_body, (
         centres: &Centres<T>,
         rates: &[Lanes<T>],
@@ -60,7 +57,7 @@ dispatched! {
 }
 
 dispatched! {
-    /// What `accumulate` leaves out: the blocks that do not lie within the near cell.
+    /// What [`learn`] leaves out of a matrix: the blocks that do not lie within the near cell.
     fn accumulate_beyond = accumulate_beyond_body, (
         centres: &Centres<T>,
         sign: bool,
@@ -74,7 +71,7 @@ dispatched! {
 }
 
 dispatched! {
-    /// `descend_along` of the blocks that do not lie within the near cell.
+    /// `descend_along` of the blocks that do not lie within the near cell; the direction is in `unit`s.
     fn descend_beyond = descend_beyond_body, (
         centres: &Centres<T>,
         rates: &[Lanes<T>],
@@ -82,13 +79,9 @@ dispatched! {
         live: &Live,
         feature: &[Lanes<T>],
         direction: &[Lanes<T>],
+        unit: T,
         params: &mut [Lanes<T>],
     ) -> (T, u32)
-}
-
-dispatched! {
-    /// Gradient descent of the local rates: `rates += by · change`, into the bounds of a rate; and `change` is zero again.
-    fn follow = follow_body, (by: T, change: &mut [Lanes<T>], rates: &mut [Lanes<T>])
 }
 
 dispatched! {
@@ -103,36 +96,96 @@ dispatched! {
 }
 
 #[inline(always)]
-fn accumulate_body<T: Real, V: Vector<T>, const SUMS: usize>(
+fn learn_body<T: Real, V: Vector<T>, const SUMS: usize>(
+    groups: &mut [Group<T>],
+    matrices: &[Matrix],
+    now: &Gradient<T>,
+    before: &Gradient<T>,
+) {
+    // All accumulate before any learns: what one group waits for, another one's work fills.
+    for group in groups.iter_mut() {
+        let range = group.matrices();
+        let Some(memory) = group.memory_mut() else { continue };
+        let (centres, sign, change) = memory.signal_mut();
+        let signal = Signal::new(centres, sign);
+        for at in range {
+            let (width, values) = (matrices[at].width, matrices[at].range());
+            let pairs = Pairs {
+                signal: &signal,
+                width,
+                gradient: &now.values[values.clone()],
+                live: &now.live[at],
+                previous: &before.values[values],
+                live_before: &before.live[at],
+            };
+            accumulate::<T, V>(centres, sign, &pairs, before.extent[at].most, change);
+        }
+    }
+    for group in groups {
+        let coordinates = matrices[group.matrices()].iter().map(|matrix| matrix.coordinates).sum();
+        let Some(memory) = group.memory_mut() else { continue };
+        if let Some((by, change, rates)) = memory.learn(coordinates) {
+            follow::<T, V>(by, change, rates);
+        }
+    }
+}
+
+/// Adds to `change` what one matrix has to say.
+#[inline(always)]
+fn accumulate<T: Real, V: Vector<T>>(
     centres: &Centres<T>,
     sign: bool,
-    width: Width,
-    gradient: &[Lanes<T>],
-    live: &Live,
-    previous: &[Lanes<T>],
-    live_before: &Live,
+    pairs: &Pairs<'_, T>,
+    most_before: T,
     change: &mut [Lanes<T>],
 ) {
-    let both = live.blocks.min(live_before.blocks);
-    let (whole, half) = width.split(both);
-    let pairs = Pairs { centres, sign, blocks: width.blocks, gradient, live, previous, live_before };
-    let mut sums = [T::zero(); NEAR];
-    let mut beyond = pairs.near::<V>(0, whole, &mut sums);
-    if half {
-        beyond |= pairs.near::<V::Half>(whole, 1, &mut sums);
-    }
-    if T::POLYNOMIALS {
-        add_moments::<T, V, NEAR>(&sums, &centres.near.activations, change);
-    }
-    if beyond {
+    if most_before <= centres.few.reach {
+        pairs.add::<V, FEW, false>(&centres.few, change);
+    } else if most_before <= centres.near.reach {
+        pairs.add::<V, NEAR, false>(&centres.near, change);
+    } else if pairs.add::<V, NEAR, true>(&centres.near, change) {
+        let &Pairs { width, gradient, live, previous, live_before, .. } = pairs;
         accumulate_beyond(V::SET, centres, sign, width.blocks, gradient, live, previous, live_before, change);
     }
 }
 
-struct Pairs<'a, T> {
-    centres: &'a Centres<T>,
+/// How `h` comes of two gradients in units.
+struct Signal<T> {
     sign: bool,
-    blocks: usize,
+    /// What it is clamped to, if it may come as far.
+    bound: Option<T>,
+    /// Of a product in units the product itself.
+    factor: T,
+}
+
+impl<T: Real> Signal<T> {
+    #[inline(always)]
+    fn new(centres: &Centres<T>, sign: bool) -> Self {
+        let square = centres.unit * centres.unit;
+        // The product of any gradient with one in the near cell is at most so large.
+        let clamps = centres.clip * centres.unit * centres.near.reach > T::one();
+        Signal {
+            sign,
+            bound: clamps.then(|| T::one() / square),
+            factor: if sign { T::one() } else { square },
+        }
+    }
+
+    /// Before it is multiplied by the factor.
+    #[inline(always)]
+    fn of<V: Vector<T>>(&self, gradient: V, before: V) -> V {
+        let product = gradient.mul(before);
+        match self.bound {
+            _ if self.sign => sign_of(product),
+            Some(bound) => clamp(product, bound),
+            None => product,
+        }
+    }
+}
+
+struct Pairs<'a, T> {
+    signal: &'a Signal<T>,
+    width: Width,
     gradient: &'a [Lanes<T>],
     live: &'a Live,
     previous: &'a [Lanes<T>],
@@ -140,32 +193,45 @@ struct Pairs<'a, T> {
 }
 
 impl<T: Real> Pairs<'_, T> {
-    /// Adds up the signal's powers over `count` blocks from block `first` of every row, but for those that do not lie within
-    /// the near cell; and whether there are such.
+    /// Adds to `change` what all blocks have to say or, if `CHECKED`, those within `cell`. Whether any were left out.
     #[inline(always)]
-    fn near<V: Vector<T>>(&self, first: usize, count: usize, sums: &mut [T; NEAR]) -> bool {
-        let near = &self.centres.near;
-        // The product of any gradient with one in the near cell is at most so large.
-        let clamps = self.centres.clip > near.per_radius;
-        let (one, scale) = (V::splat(T::one()), V::splat(near.per_radius));
-        let mut moments = [V::zero(); NEAR];
+    fn add<V: Vector<T>, const P: usize, const CHECKED: bool>(
+        &self,
+        cell: &Cell<T>,
+        change: &mut [Lanes<T>],
+    ) -> bool {
+        let (whole, half) = self.width.split(self.live.blocks.min(self.live_before.blocks));
+        let mut sums = [T::zero(); P];
+        let mut beyond = self.sum::<V, P, CHECKED>(cell, 0, whole, &mut sums);
+        if half {
+            beyond |= self.sum::<V::Half, P, CHECKED>(cell, whole, 1, &mut sums);
+        }
+        add_moments::<T, V, P>(&sums, self.signal.factor, &cell.activations, change);
+        beyond
+    }
+
+    /// Adds up the signal's powers over `count` blocks from block `first` of every row.
+    #[inline(always)]
+    fn sum<V: Vector<T>, const P: usize, const CHECKED: bool>(
+        &self,
+        cell: &Cell<T>,
+        first: usize,
+        count: usize,
+        sums: &mut [T; P],
+    ) -> bool {
+        let reach = V::splat(cell.reach);
+        let mut moments = [V::zero(); P];
         let mut beyond = false;
         for row in bits_of_both(&self.live.rows, &self.live_before.rows) {
-            let span = row * self.blocks + first..row * self.blocks + first + count;
-            for (gradient, previous) in self.gradient[span.clone()].iter().zip(&self.previous[span]) {
+            let start = row * self.width.blocks + first;
+            let both = self.gradient[start..][..count].iter().zip(&self.previous[start..][..count]);
+            for (gradient, previous) in both {
                 let before = V::load(previous);
-                let x = before.mul(scale);
-                if x.within(one) != V::ALL {
+                if CHECKED && before.within(reach) != V::ALL {
                     beyond = true;
                     continue;
                 }
-                let mut h = V::load(gradient).mul(before);
-                if self.sign {
-                    h = sign_of(h);
-                } else if clamps {
-                    h = clamp(h, T::one());
-                }
-                add_powers(&mut moments, h, x);
+                add_powers(&mut moments, self.signal.of(V::load(gradient), before), before);
             }
         }
         for (sum, moment) in sums.iter_mut().zip(&moments) {
@@ -186,37 +252,41 @@ fn accumulate_beyond_body<T: Real, V: Vector<T>, const SUMS: usize>(
     live_before: &Live,
     change: &mut [Lanes<T>],
 ) {
-    let (one, near) = (V::splat(T::one()), V::splat(centres.near.per_radius));
-    let scale = V::splat(centres.far.per_radius);
+    let near = V::splat(centres.near.reach);
+    let (far, scale) = (V::splat(centres.far.reach), V::splat(centres.far.scale));
+    // Any gradient may be here.
+    let signal =
+        Signal { bound: Some(T::one() / (centres.unit * centres.unit)), ..Signal::new(centres, sign) };
     let mut moments = [V::zero(); FAR];
     let both = live.blocks.min(live_before.blocks);
     for row in bits_of_both(&live.rows, &live_before.rows) {
         for at in row * blocks..row * blocks + both {
             let before = V::load(&previous[at]);
-            if before.mul(near).within(one) == u16::MAX {
+            if before.within(near) == V::ALL {
                 continue;
             }
-            let product = V::load(&gradient[at]).mul(before);
-            let h = if sign { sign_of(product) } else { clamp(product, T::one()) };
-            let x = before.mul(scale);
-            let inside = x.within(one);
-            add_powers(&mut moments, h.only(inside), x.only(inside));
+            let h = signal.of(V::load(&gradient[at]), before);
+            let inside = before.within(far);
+            add_powers(&mut moments, h.only(inside), before.only(inside).mul(scale));
             let outside = h.nonzero() & !inside;
             if outside != 0 {
                 let (before, h): (Lanes<T>, Lanes<T>) = (stored(before), stored(h));
                 for lane in bits(&[outside]) {
-                    add_exactly::<T, V>(centres, before[lane], h[lane], change);
+                    add_exactly::<T, V>(
+                        centres,
+                        before[lane] * centres.unit,
+                        h[lane] * signal.factor,
+                        change,
+                    );
                 }
             }
         }
     }
-    if T::POLYNOMIALS {
-        let mut sums = [T::zero(); FAR];
-        for (sum, moment) in sums.iter_mut().zip(&moments) {
-            *sum = moment.sum();
-        }
-        add_moments::<T, V, FAR>(&sums, &centres.far.activations, change);
+    let mut sums = [T::zero(); FAR];
+    for (sum, moment) in sums.iter_mut().zip(&moments) {
+        *sum = moment.sum();
     }
+    add_moments::<T, V, FAR>(&sums, signal.factor, &centres.far.activations, change);
 }
 
 #[inline(always)]
@@ -243,17 +313,18 @@ fn add_powers<T: Real, V: Vector<T>, const P: usize>(sums: &mut [V; P], h: V, x:
     }
 }
 
-/// `change[k] += sum over p of activations[p][k] · moments[p]`.
+/// `change[k] += factor · sum over p of activations[p][k] · moments[p]`.
 #[inline(always)]
 fn add_moments<T: Real, V: Vector<T>, const P: usize>(
     moments: &[T; P],
+    factor: T,
     activations: &[Vec<Lanes<T>>],
     change: &mut [Lanes<T>],
 ) {
     for (block, change) in change.iter_mut().enumerate() {
         let mut sum = V::load(change);
         for (&moment, activations) in moments.iter().zip(activations) {
-            sum = V::splat(moment).mul_add(V::load(&activations[block]), sum);
+            sum = V::splat(moment * factor).mul_add(V::load(&activations[block]), sum);
         }
         sum.store(change);
     }
@@ -314,79 +385,146 @@ fn activations<T: Real, V: Vector<T>>(centres: &Centres<T>, block: usize, g: T) 
 
 #[inline(always)]
 fn descend_body<T: Real, V: Vector<T>, const SUMS: usize>(
-    centres: &Centres<T>,
-    rates: &[Lanes<T>],
-    width: Width,
-    live: &Live,
-    moved: u32,
-    gradient: &[Lanes<T>],
+    groups: &[Group<T>],
+    matrices: &[Matrix],
+    gradient: &Gradient<T>,
     params: &mut [Lanes<T>],
-) -> T {
-    let polynomial = coefficients::<T, V>(&centres.near.rates, rates);
-    let slope = Slope { centres, polynomial: &polynomial, blocks: width.blocks, live, gradient };
-    let (whole, half) = width.split(live.blocks);
-    // Rounding takes no rate below the least, unless the polynomial may come as low as that.
-    let mut low = polynomial[0] - T::of(MIN_RATE);
-    for coefficient in &polynomial[1..NEAR] {
+) -> (f64, usize) {
+    let (mut sum, mut moved) = (0.0, 0);
+    for group in groups {
+        let Some((centres, rates)) = group.memory().map(Memory::lookup) else { continue };
+        for at in group.matrices() {
+            let (width, values) = (matrices[at].width, matrices[at].range());
+            let (live, extent) = (&gradient.live[at], gradient.extent[at]);
+            let slope = Slope { width, live, gradient: &gradient.values[values.clone()], unit: centres.unit };
+            sum += slope.descend::<V>(centres, rates, extent, &mut params[values]).wide();
+            moved += extent.moved as usize;
+        }
+    }
+    (sum, moved)
+}
+
+/// Whether rounding can take no rate below the least, for gradients of at most one unit.
+#[inline(always)]
+fn stays_above_least<T: Real>(polynomial: &[T]) -> bool {
+    let mut low = polynomial[0] + polynomial[0];
+    for coefficient in polynomial {
         low -= coefficient.abs();
     }
-    let (mut sum, mut lanes, mut beyond) = if low > T::zero() {
-        slope.near::<V, false>(0, whole, params)
-    } else {
-        slope.near::<V, true>(0, whole, params)
-    };
-    if half {
-        let more = slope.near::<V::Half, true>(whole, 1, params);
-        sum += more.0;
-        lanes += more.1;
-        beyond |= more.2;
-    }
-    let mut far = (T::zero(), 0);
-    if beyond {
-        far = descend_beyond(V::SET, centres, rates, width.blocks, live, gradient, gradient, params);
-    }
-    // Those that do not move have been counted at the rate that there is at zero.
-    let still = lanes.saturating_sub(moved.saturating_sub(far.1));
-    sum - T::of(f64::from(still)) * polynomial[0].max(T::of(MIN_RATE)) + far.0
+    low > T::of(MIN_RATE)
 }
 
 struct Slope<'a, T> {
-    centres: &'a Centres<T>,
-    polynomial: &'a Lanes<T>,
-    blocks: usize,
+    width: Width,
     live: &'a Live,
     gradient: &'a [Lanes<T>],
+    unit: T,
 }
 
 impl<T: Real> Slope<'_, T> {
-    /// Moves `count` blocks from block `first` of every row, but for those that do not lie within the near cell. Returns the sum
-    /// of all rates, of how many lanes, and whether blocks were left out. `BOUNDED`: rates may need to be raised to the
-    /// least.
+    /// Moves one matrix. Returns the sum of the rates of what is not zero.
     #[inline(always)]
-    fn near<V: Vector<T>, const BOUNDED: bool>(
+    fn descend<V: Vector<T>>(
         &self,
+        centres: &Centres<T>,
+        rates: &[Lanes<T>],
+        extent: Extent<T>,
+        params: &mut [Lanes<T>],
+    ) -> T {
+        if extent.most <= centres.few.reach {
+            let polynomial = coefficients::<T, V>(&centres.few.rates, rates);
+            if stays_above_least(&polynomial[..FEW]) {
+                return self.all::<V, FEW>(&polynomial, extent.moved, params);
+            }
+        }
+        let polynomial = coefficients::<T, V>(&centres.near.rates, rates);
+        if extent.most <= centres.near.reach && stays_above_least(&polynomial[..NEAR]) {
+            return self.all::<V, NEAR>(&polynomial, extent.moved, params);
+        }
+        let (sum, lanes, beyond) = self.within::<V>(&polynomial, centres.near.reach, params);
+        let mut far = (T::zero(), 0);
+        if beyond {
+            let &Slope { width, live, gradient, unit } = self;
+            far =
+                descend_beyond(V::SET, centres, rates, width.blocks, live, gradient, gradient, unit, params);
+        }
+        let moved = extent.moved.saturating_sub(far.1);
+        self.moving(sum, lanes, moved, polynomial[0].max(T::of(MIN_RATE))) + far.0
+    }
+
+    /// Moves all blocks. Returns the sum of the rates of the `moved` that are not zero.
+    #[inline(always)]
+    fn all<V: Vector<T>, const P: usize>(
+        &self,
+        polynomial: &Lanes<T>,
+        moved: u32,
+        params: &mut [Lanes<T>],
+    ) -> T {
+        let (whole, half) = self.width.split(self.live.blocks);
+        let (mut sum, mut lanes) = self.move_along::<V, P>(polynomial, 0, whole, params);
+        if half {
+            let more = self.move_along::<V::Half, P>(polynomial, whole, 1, params);
+            sum += more.0;
+            lanes += more.1;
+        }
+        self.moving(sum, lanes, moved, polynomial[0])
+    }
+
+    /// Of the sum over so many lanes, in units, the part of those that moved: the others have the rate that there is at zero.
+    #[inline(always)]
+    fn moving(&self, sum: T, lanes: u32, moved: u32, at_zero: T) -> T {
+        sum / self.unit - T::of(f64::from(lanes.saturating_sub(moved))) * at_zero
+    }
+
+    /// Moves `count` blocks from block `first` of every row. Returns the sum of all rates, in units, and of how many lanes.
+    #[inline(always)]
+    fn move_along<V: Vector<T>, const P: usize>(
+        &self,
+        polynomial: &Lanes<T>,
         first: usize,
         count: usize,
         params: &mut [Lanes<T>],
+    ) -> (T, u32) {
+        let polynomial = Polynomial::<V, P>::new(polynomial, self.unit);
+        let (mut sum, mut blocks) = (V::zero(), 0);
+        for row in bits(&self.live.rows) {
+            let start = row * self.width.blocks + first;
+            for (params, gradient) in
+                params[start..][..count].iter_mut().zip(&self.gradient[start..][..count])
+            {
+                let x = V::load(gradient);
+                let eta = polynomial.at(x);
+                eta.mul_sub_from(x, V::load(params)).store(params);
+                sum = sum.add(eta);
+            }
+            blocks += count as u32;
+        }
+        (sum.sum(), blocks * V::ALL.count_ones())
+    }
+
+    /// Moves the blocks that lie within `reach`. Returns the sum of all their rates, in units, of how many lanes, and whether
+    /// blocks were left out.
+    #[inline(always)]
+    fn within<V: Vector<T>>(
+        &self,
+        polynomial: &Lanes<T>,
+        reach: T,
+        params: &mut [Lanes<T>],
     ) -> (T, u32, bool) {
-        let (one, scale) = (V::splat(T::one()), V::splat(self.centres.near.per_radius));
-        let least = V::splat(T::of(MIN_RATE));
-        let polynomial = Polynomial::<V, NEAR>::new(self.polynomial);
+        let (reach, least) = (V::splat(reach), V::splat(T::of(MIN_RATE) * self.unit));
+        let polynomial = Polynomial::<V, NEAR>::new(polynomial, self.unit);
         let (mut sum, mut blocks, mut beyond) = (V::zero(), 0, false);
         for row in bits(&self.live.rows) {
-            let span = row * self.blocks + first..row * self.blocks + first + count;
-            for (params, gradient) in params[span.clone()].iter_mut().zip(&self.gradient[span]) {
-                let g = V::load(gradient);
-                let x = g.mul(scale);
-                if x.within(one) != V::ALL {
+            let start = row * self.width.blocks;
+            let gradient = &self.gradient[start..][..self.live.blocks];
+            for (params, gradient) in params[start..][..self.live.blocks].iter_mut().zip(gradient) {
+                let x = V::load(gradient);
+                if x.within(reach) != V::ALL {
                     beyond = true;
                     continue;
                 }
-                let mut eta = polynomial.at(x);
-                if BOUNDED {
-                    eta = eta.at_least(least);
-                }
-                eta.mul_sub_from(g, V::load(params)).store(params);
+                let eta = polynomial.at(x).at_least(least);
+                eta.mul_sub_from(x, V::load(params)).store(params);
                 sum = sum.add(eta);
                 blocks += 1;
             }
@@ -405,20 +543,19 @@ fn descend_along_body<T: Real, V: Vector<T>, const SUMS: usize>(
     direction: &[Lanes<T>],
     params: &mut [Lanes<T>],
 ) -> (T, u32) {
-    let (one, scale) = (V::splat(T::one()), V::splat(centres.near.per_radius));
-    let least = V::splat(T::of(MIN_RATE));
-    let polynomial = Polynomial::<V, NEAR>::new(&coefficients::<T, V>(&centres.near.rates, rates));
-    let mut moves = Moves::<V>::new();
+    let (one, reach) = (T::one(), V::splat(centres.near.reach));
+    let polynomial = Polynomial::<V, NEAR>::new(&coefficients::<T, V>(&centres.near.rates, rates), one);
+    let mut moves = Moves::<T, V>::new(one);
     for row in bits(&live.rows) {
         for at in row * width.blocks..row * width.blocks + live.blocks {
-            let x = V::load(&feature[at]).mul(scale);
-            if x.within(one) == V::ALL {
-                moves.make(polynomial.at(x).at_least(least), V::load(&direction[at]), &mut params[at]);
+            let x = V::load(&feature[at]);
+            if x.within(reach) == V::ALL {
+                moves.make(polynomial.at(x), V::load(&direction[at]), &mut params[at]);
             }
         }
     }
     let (sum, count) = moves.totals();
-    let more = descend_beyond(V::SET, centres, rates, width.blocks, live, feature, direction, params);
+    let more = descend_beyond(V::SET, centres, rates, width.blocks, live, feature, direction, one, params);
     (sum + more.0, count + more.1)
 }
 
@@ -430,59 +567,57 @@ fn descend_beyond_body<T: Real, V: Vector<T>, const SUMS: usize>(
     live: &Live,
     feature: &[Lanes<T>],
     direction: &[Lanes<T>],
+    unit: T,
     params: &mut [Lanes<T>],
 ) -> (T, u32) {
-    let (one, near) = (V::splat(T::one()), V::splat(centres.near.per_radius));
-    let scale = V::splat(centres.far.per_radius);
-    let least = V::splat(T::of(MIN_RATE));
-    let polynomial = Polynomial::<V, FAR>::new(&coefficients::<T, V>(&centres.far.rates, rates));
-    let mut moves = Moves::<V>::new();
+    let near = V::splat(centres.near.reach);
+    let (far, scale) = (V::splat(centres.far.reach), V::splat(centres.far.scale));
+    let polynomial = Polynomial::<V, FAR>::new(&coefficients::<T, V>(&centres.far.rates, rates), unit);
+    let mut moves = Moves::<T, V>::new(unit);
     for row in bits(&live.rows) {
         for at in row * blocks..row * blocks + live.blocks {
-            let g = V::load(&feature[at]);
-            if g.mul(near).within(one) == u16::MAX {
+            let x = V::load(&feature[at]);
+            if x.within(near) == V::ALL {
                 continue;
             }
-            let x = g.mul(scale);
-            let inside = x.within(one);
-            let mut eta = polynomial.at(x.only(inside));
-            let outside = !inside;
+            let inside = x.within(far);
+            let mut eta = polynomial.at(x.only(inside).mul(scale));
+            let outside = !inside & V::ALL;
             // A coordinate by itself costs about as much as four centres for all sixteen.
             if outside.count_ones() as usize * 4 > centres.len() {
-                eta = eta.only(inside).add(exact_rates(centres, rates, g).only(outside));
+                let exact = exact_rates(centres, rates, x.mul(V::splat(centres.unit)));
+                eta = eta.only(inside).add(exact.mul(V::splat(unit)).only(outside));
             } else if outside != 0 {
-                let (g, mut lanes): (Lanes<T>, Lanes<T>) = (stored(g), stored(eta));
+                let (x, mut lanes): (Lanes<T>, Lanes<T>) = (stored(x), stored(eta));
                 for lane in bits(&[outside]) {
-                    lanes[lane] = exact_rate::<T, V>(centres, rates, g[lane]);
+                    lanes[lane] = exact_rate::<T, V>(centres, rates, x[lane] * centres.unit) * unit;
                 }
                 eta = V::load(&lanes);
             }
-            moves.make(eta.at_least(least), V::load(&direction[at]), &mut params[at]);
+            moves.make(eta, V::load(&direction[at]), &mut params[at]);
         }
     }
     moves.totals()
 }
 
 /// Moves parameters, and keeps account of it.
-struct Moves<V> {
+struct Moves<T, V> {
+    /// Of the direction; rates are multiplied by it.
+    unit: T,
+    least: V,
     sum: V,
     count: u32,
 }
 
-impl<V> Moves<V> {
+impl<T: Real, V: Vector<T>> Moves<T, V> {
     #[inline(always)]
-    fn new<T: Real>() -> Self
-    where
-        V: Vector<T>,
-    {
-        Moves { sum: V::zero(), count: 0 }
+    fn new(unit: T) -> Self {
+        Moves { unit, least: V::splat(T::of(MIN_RATE) * unit), sum: V::zero(), count: 0 }
     }
 
     #[inline(always)]
-    fn make<T: Real>(&mut self, eta: V, direction: V, params: &mut Lanes<T>)
-    where
-        V: Vector<T>,
-    {
+    fn make(&mut self, eta: V, direction: V, params: &mut Lanes<T>) {
+        let eta = eta.at_least(self.least);
         eta.mul_sub_from(direction, V::load(params)).store(params);
         let moved = direction.nonzero();
         self.sum = self.sum.add(eta.only(moved));
@@ -491,11 +626,8 @@ impl<V> Moves<V> {
 
     /// Of the rates applied, and of the coordinates that moved.
     #[inline(always)]
-    fn totals<T: Real>(self) -> (T, u32)
-    where
-        V: Vector<T>,
-    {
-        (self.sum.sum(), self.count)
+    fn totals(self) -> (T, u32) {
+        (self.sum.sum() / self.unit, self.count)
     }
 }
 
@@ -521,14 +653,15 @@ fn coefficients<T: Real, V: Vector<T>>(cell: &[Lanes<T>], rates: &[Lanes<T>]) ->
 struct Polynomial<V, const P: usize>([V; P]);
 
 impl<V, const P: usize> Polynomial<V, P> {
+    /// Of the rates times `unit`.
     #[inline(always)]
-    fn new<T: Real>(coefficients: &Lanes<T>) -> Self
+    fn new<T: Real>(coefficients: &Lanes<T>, unit: T) -> Self
     where
         V: Vector<T>,
     {
         let mut all = [V::zero(); P];
         for (all, &coefficient) in all.iter_mut().zip(coefficients) {
-            *all = V::splat(coefficient);
+            *all = V::splat(coefficient * unit);
         }
         Polynomial(all)
     }
@@ -547,12 +680,9 @@ impl<V, const P: usize> Polynomial<V, P> {
     }
 }
 
+/// Gradient descent of the local rates: `rates += by · change`, into the bounds of a rate; and `change` is zero again.
 #[inline(always)]
-fn follow_body<T: Real, V: Vector<T>, const SUMS: usize>(
-    by: T,
-    change: &mut [Lanes<T>],
-    rates: &mut [Lanes<T>],
-) {
+fn follow<T: Real, V: Vector<T>>(by: T, change: &mut [Lanes<T>], rates: &mut [Lanes<T>]) {
     let (by, least, most) = (V::splat(by), V::splat(T::of(MIN_RATE)), V::splat(T::of(MAX_RATE)));
     for (rates, change) in rates.iter_mut().zip(change) {
         by.mul_add(V::load(change), V::load(rates)).at_least(least).at_most(most).store(rates);
@@ -568,7 +698,7 @@ fn descend_at_body<T: Real, V: Vector<T>, const SUMS: usize>(
     direction: &[Lanes<T>],
     params: &mut [Lanes<T>],
 ) -> u32 {
-    let mut moves = Moves::<V>::new();
+    let mut moves = Moves::<T, V>::new(T::one());
     for row in bits(&live.rows) {
         let span = row * blocks..row * blocks + live.blocks;
         for (params, direction) in params[span.clone()].iter_mut().zip(&direction[span]) {

@@ -171,6 +171,19 @@ impl Vector<f32> for Zmm {
     }
 
     #[inline(always)]
+    fn magnitude(self) -> Self {
+        // SAFETY: AVX-512 is there.
+        Zmm(unsafe { _mm512_abs_ps(self.0) })
+    }
+
+    #[inline(always)]
+    fn most(self) -> f32 {
+        // SAFETY: AVX-512 (with DQ) is there.
+        let high = Eight(unsafe { _mm512_extractf32x8_ps::<1>(self.0) });
+        self.low().at_least(high).most()
+    }
+
+    #[inline(always)]
     fn clipped(self, clip: Self, least: Self) -> (Self, u16) {
         /// Of two magnitudes the lesser, with the first one's sign.
         const LESSER_MAGNITUDE: i32 = 0b0010;
@@ -311,12 +324,6 @@ impl Eight {
         // SAFETY: AVX2 is there (see the module).
         unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<PREDICATE>(self.0, other.0)) as u16 }
     }
-
-    #[inline(always)]
-    fn magnitude(self) -> Self {
-        // SAFETY: AVX2 is there.
-        Eight(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
-    }
 }
 
 impl Vector<f32> for Eight {
@@ -411,6 +418,22 @@ impl Vector<f32> for Eight {
             let bit = _mm256_set_epi32(128, 64, 32, 16, 8, 4, 2, 1);
             let set = _mm256_and_si256(_mm256_set1_epi32(i32::from(mask)), bit);
             Eight(_mm256_and_ps(self.0, _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, bit))))
+        }
+    }
+
+    #[inline(always)]
+    fn magnitude(self) -> Self {
+        // SAFETY: AVX2 is there.
+        Eight(unsafe { _mm256_andnot_ps(_mm256_set1_ps(-0.0), self.0) })
+    }
+
+    #[inline(always)]
+    fn most(self) -> f32 {
+        // SAFETY: AVX2 is there.
+        unsafe {
+            let four = _mm_max_ps(_mm256_castps256_ps128(self.0), _mm256_extractf128_ps::<1>(self.0));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
         }
     }
 
@@ -563,6 +586,16 @@ impl Vector<f32> for Ymm {
             _mm256_storeu_si256(out[8..].as_mut_ptr().cast(), high);
         }
         out
+    }
+
+    #[inline(always)]
+    fn magnitude(self) -> Self {
+        Ymm(self.0.magnitude(), self.1.magnitude())
+    }
+
+    #[inline(always)]
+    fn most(self) -> f32 {
+        self.0.at_least(self.1).most()
     }
 
     #[inline(always)]
