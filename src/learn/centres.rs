@@ -61,8 +61,8 @@ pub(super) struct Cell<T> {
     /// Up to which magnitude of a gradient in units; where there is no such interval, 0.
     pub(super) reach: T,
     pub(super) scale: T,
-    /// Coefficients of the activations: `[power][centre]`.
-    pub(super) activations: Vec<Vec<Lanes<T>>>,
+    /// Coefficients of the activations: `[blocks of centres][power]`.
+    pub(super) activations: Vec<Lanes<T>>,
     /// Coefficients of the normalised activations: `[centre][power]`.
     pub(super) rates: Vec<Lanes<T>>,
 }
@@ -193,7 +193,10 @@ impl<T: Real> Cell<T> {
         Cell {
             reach: T::of(radius / unit),
             scale: T::of(scale),
-            activations: (0..order).map(|p| in_blocks((0..models).map(|k| activations[k][p]), 0.0)).collect(),
+            activations: activations
+                .chunks(LANES)
+                .flat_map(|block| (0..order).map(|p| in_blocks(block.iter().map(move |of| of[p]), 0.0)[0]))
+                .collect(),
             rates: rates.iter().map(|of| in_blocks(of.iter().copied(), 0.0)[0]).collect(),
         }
     }

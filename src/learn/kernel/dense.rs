@@ -265,8 +265,10 @@ fn backward_output_body<T: Real, V: Vector<T>, const SUMS: usize>(
         for (block, by_unit) in
             by_unit.as_chunks_mut().0.iter_mut().enumerate().filter(|(b, _)| rows[*b] != 0)
         {
-            for (by_unit, &weight) in by_unit.iter_mut().zip(&weights[block]) {
-                V::splat(weight).mul(delta).store(by_unit);
+            for ((row, &weight), samples) in
+                by_unit.iter_mut().zip(&weights[block]).zip(on.samples_of::<V>(block))
+            {
+                V::splat(weight).mul(delta).only(samples as u16).store(row);
             }
             on.turn::<V>(block, by_unit, below);
         }
@@ -283,16 +285,26 @@ struct On<'a, T> {
 }
 
 impl<T: Real> On<'_, T> {
-    /// Of a block of units, leaves 0 in `by_unit` where a unit is off, and writes it into `below` sample by sample.
     #[inline(always)]
-    fn turn<V: Vector<T>>(&self, block: usize, by_unit: &mut [Lanes<T>; LANES], below: &mut [Lanes<T>]) {
-        let count = (self.samples - self.layer * LANES).min(LANES);
-        let first = self.layer * LANES * self.x_blocks + block;
-        let samples_of = V::above_zero_in(&self.x[first..], self.x_blocks, count);
-        for (row, samples) in by_unit.iter_mut().zip(samples_of) {
-            V::load(row).only(samples as u16).store(row);
-        }
-        V::transpose(by_unit, &mut below[first..], self.x_blocks, count);
+    fn count(&self) -> usize {
+        (self.samples - self.layer * LANES).min(LANES)
+    }
+
+    #[inline(always)]
+    fn first(&self, block: usize) -> usize {
+        self.layer * LANES * self.x_blocks + block
+    }
+
+    /// Of each unit of a block, the samples for which it is on: a bit each.
+    #[inline(always)]
+    fn samples_of<V: Vector<T>>(&self, block: usize) -> [u32; LANES] {
+        V::above_zero_in(&self.x[self.first(block)..], self.x_blocks, self.count())
+    }
+
+    /// Writes what stands in `by_unit` for a block of units into `below`, sample by sample.
+    #[inline(always)]
+    fn turn<V: Vector<T>>(&self, block: usize, by_unit: &[Lanes<T>; LANES], below: &mut [Lanes<T>]) {
+        V::transpose(by_unit, &mut below[self.first(block)..], self.x_blocks, self.count());
     }
 }
 
@@ -498,6 +510,9 @@ fn backward_body<T: Real, V: Vector<T>, const SUMS: usize>(
         for (block, by_unit) in
             by_unit.as_chunks_mut().0.iter_mut().enumerate().filter(|(b, _)| rows[*b] != 0)
         {
+            for (row, samples) in by_unit.iter_mut().zip(on.samples_of::<V>(block)) {
+                V::load(row).only(samples as u16).store(row);
+            }
             on.turn::<V>(block, by_unit, below);
         }
     }

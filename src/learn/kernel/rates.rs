@@ -318,13 +318,13 @@ fn add_powers<T: Real, V: Vector<T>, const P: usize>(sums: &mut [V; P], h: V, x:
 fn add_moments<T: Real, V: Vector<T>, const P: usize>(
     moments: &[T; P],
     factor: T,
-    activations: &[Vec<Lanes<T>>],
+    activations: &[Lanes<T>],
     change: &mut [Lanes<T>],
 ) {
-    for (block, change) in change.iter_mut().enumerate() {
+    for (change, activations) in change.iter_mut().zip(activations.as_chunks::<P>().0) {
         let mut sum = V::load(change);
         for (&moment, activations) in moments.iter().zip(activations) {
-            sum = V::splat(moment * factor).mul_add(V::load(&activations[block]), sum);
+            sum = V::splat(moment * factor).mul_add(V::load(activations), sum);
         }
         sum.store(change);
     }
