@@ -129,6 +129,7 @@ pub fn prepare(config: &Config) -> Grants {
             ),
         ),
     };
+    give_back();
     let memory = if config.lock_memory { lock_memory() } else { Grant::NotAsked };
     if config.lock_memory {
         prefault_code();
@@ -247,6 +248,16 @@ pub fn lock_memory() -> Grant {
     // SAFETY: mlockall takes flags only and changes no memory's contents.
     let locked = check(unsafe { libc::mlockall(flags | libc::MCL_ONFAULT) });
     Grant::from(locked, asked.to_string(), remedy)
+}
+
+/// Gives back to the system the pages that were freed since the start, which the allocator keeps for later: locked, they
+/// would stay for good. Only glibc's is asked.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim touches no memory that is in use, and takes its locks itself.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Undoes [`lock_memory`].

@@ -144,13 +144,23 @@ impl LeastSquares {
         checkpoint.insert(&format!("{prefix}.p"), &[size, size], Values::F64(p));
     }
 
-    /// Takes over what a checkpoint holds of it, if anything.
-    pub(super) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), Refusal> {
+    /// Takes over what a checkpoint holds of it, if anything; it was built from `config`.
+    pub(super) fn restore(&mut self, checkpoint: &Checkpoint, config: &Config) -> Result<(), Refusal> {
         let prefix = self.prefix();
+        let is_rigid = matches!(self, LeastSquares::Rigid(_));
+        if checkpoint.shape(if is_rigid { "rff.w" } else { "rls.w" }).is_some() {
+            return Err(Refusal::LeastSquares { rigid: !is_rigid });
+        }
         let (name_w, name_p) = (format!("{prefix}.w"), format!("{prefix}.p"));
         if checkpoint.shape(&name_w).is_none() {
             // What was learnt beside the rigid body was learnt beside least squares that knew nothing yet.
             return Ok(());
+        }
+        let (found, wanted) = (checkpoint.metadata().seed, config.seed);
+        if !is_rigid && found != wanted {
+            // The weights are of the features that this seed draws.
+            let (found, wanted) = (found.to_string(), wanted.to_string());
+            return Err(Refusal::Differs { parameter: "learner.seed", found, wanted });
         }
         let (w, p) = self.parameters();
         let (count, size) = (w.len(), p.len().isqrt());

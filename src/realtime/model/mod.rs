@@ -107,9 +107,6 @@ pub trait Model: Send {
     /// The batch is done with, whether or not every joint got its step.
     fn end_batch(&mut self);
 
-    /// Forgets what has been gathered of a batch: the observations to come do not continue those before.
-    fn discard_batch(&mut self) {}
-
     /// A task begins (the paper's phase): what was learnt about learning is kept, what belongs to the last task is not.
     fn new_task(&mut self) {}
 
@@ -553,14 +550,6 @@ impl Model for InverseDynamics {
         if let Some(mix) = &mut self.learnt.mix {
             mix.end_batch();
         }
-    }
-
-    fn discard_batch(&mut self) {
-        self.end_batch();
-        if let Some(mix) = &mut self.learnt.mix {
-            mix.forget_newest();
-        }
-        (self.last_stamp_ns, self.last_heard_ns) = (None, None);
     }
 
     fn new_task(&mut self) {
