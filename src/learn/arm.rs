@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::joint::Scaling;
 use super::kernel::{Lanes, blocks_for};
-use super::network::Blocks;
+use super::network::{Blocks, Gradient};
 use super::real::all_finite;
 use super::{InstructionSet, JointLearner, Rates, Reload, StepReport, Workspace};
 use crate::config::Config;
@@ -240,6 +240,7 @@ pub struct ArmLearner {
     scaling: Scaling,
     /// For steps, and for predictions, of one joint after the other: their networks have one shape.
     workspace: Workspace<f32>,
+    gradient: Gradient<f32>,
     single: Workspace<f32>,
 }
 
@@ -258,6 +259,7 @@ impl ArmLearner {
         let joints: Vec<JointLearner> = joints.collect::<Result<_, _>>()?;
         Ok(ArmLearner {
             workspace: Workspace::new(joints[0].network(), joints[0].rows()),
+            gradient: joints[0].optimiser().gradient(),
             single: Workspace::new(joints[0].network(), 1),
             scaling: Scaling::from_config(config),
             joints,
@@ -333,8 +335,9 @@ impl ArmLearner {
 
     /// One step of one joint on `batch`.
     pub fn step(&mut self, joint: usize, batch: &Batch) -> StepReport {
+        let (workspace, gradient) = (&mut self.workspace, &mut self.gradient);
         let learner = self.joints.get_mut(joint);
-        learner.map_or(StepReport::default(), |learner| learner.step(batch, &mut self.workspace, None))
+        learner.map_or(StepReport::default(), |learner| learner.step(batch, workspace, gradient, None))
     }
 
     /// [`ArmLearner::step`], and what the joint's network adds for each new sample of `batch` before the step and after it, Nm,
@@ -347,7 +350,9 @@ impl ArmLearner {
         after: &mut [f64],
     ) -> StepReport {
         match self.joints.get_mut(joint) {
-            Some(learner) => learner.step(batch, &mut self.workspace, Some([before, after])),
+            Some(learner) => {
+                learner.step(batch, &mut self.workspace, &mut self.gradient, Some([before, after]))
+            }
             None => {
                 before.fill(f64::NAN);
                 after.fill(f64::NAN);

@@ -105,7 +105,6 @@ pub struct JointLearner {
     pub(super) network: Network<f32>,
     pub(super) optimiser: MetaGd<f32>,
     pub(super) integrator: f64,
-    gradient: Gradient<f32>,
     saved: Saved,
     targets: Vec<f32>,
     scaling: Scaling,
@@ -142,7 +141,6 @@ impl JointLearner {
         Ok(JointLearner {
             joint,
             integrator: 0.0,
-            gradient: optimiser.gradient(),
             saved: Saved { network: network.clone(), integrator: 0.0 },
             targets: vec![0.0; rows],
             scaling: Scaling::from_config(config),
@@ -225,12 +223,13 @@ impl JointLearner {
     }
 
     /// One step of MetaGD and of the integrator on `batch`; of a batch longer than [`JointLearner::rows`], on its last rows.
-    /// An empty batch changes nothing. What `workspace`, which has room for that many rows, held before does not matter. What
-    /// the network says of the new samples goes into `said`, before the step and after it.
+    /// An empty batch changes nothing. What `workspace`, which has room for that many rows, and `gradient` held before does not
+    /// matter. What the network says of the new samples goes into `said`, before the step and after it.
     pub(super) fn step(
         &mut self,
         batch: &Batch,
         workspace: &mut Workspace<f32>,
+        gradient: &mut Gradient<f32>,
         mut said: Option<[&mut [f64]; 2]>,
     ) -> StepReport {
         let part = batch.newest(self.targets.len());
@@ -276,8 +275,8 @@ impl JointLearner {
         if !self.optimiser.is_dense() {
             self.network.gather_live(workspace, self.optimiser.previous_mut());
         }
-        self.network.backward(targets, workspace, &mut self.gradient);
-        let update = self.optimiser.step_blocks(self.network.blocks_mut(), &mut self.gradient);
+        self.network.backward(targets, workspace, gradient);
+        let update = self.optimiser.step_blocks(self.network.blocks_mut(), gradient);
         if !update.finite {
             return refused;
         }

@@ -250,6 +250,16 @@ pub fn lock_memory() -> Grant {
     Grant::from(locked, asked.to_string(), remedy)
 }
 
+/// Lets all threads allocate from one heap: with one for every few threads, each keeps what it has freed. Call it before they
+/// are started; only glibc's allocator is asked. The pinned thread, which allocates nothing, waits for none of them.
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt only sets a parameter of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 /// Gives back to the system the pages that were freed since the start, which the allocator keeps for later: locked, they
 /// would stay for good. Only glibc's is asked.
 fn give_back() {
