@@ -339,7 +339,7 @@ parameters! {
         "The payload's centre of mass in the last link's (the flange's) frame.";
     payload_detect: bool = true;
         "payload.detect", Range::Any, "",
-        "Notice when the payload changes and let rls learn the last link's parameters anew; without rls.enabled there is nothing to notice it by.";
+        "Notice when the payload changes and let rls learn the last link's parameters anew; without rls.enabled or a URDF there is nothing to notice it by.";
     payload_detect_ratio: f64 = 8.0;
         "payload.detect_ratio", Range::Above(1.0, 1.0e6), "",
         "A payload has changed when rls's normalised squared errors, smoothed over some batches, exceed this times their long mean.";
@@ -352,7 +352,7 @@ parameters! {
         "Learn the rigid body's inertial parameters and each joint's friction by tempered recursive least squares; the networks then learn what that leaves over. Without a URDF it learns the whole torque on random features of the motion.";
     rls_variance: f64 = 10.0;
         "rls.variance", Range::Above(0.0, 1.0e6), "Nm²",
-        "The variance that the mean torque of a batch is taken to have: large on purpose, for successive errors are alike.";
+        "The variance that the mean torque of a batch is taken to have: large on purpose, for successive errors are alike. Without a URDF it has no effect.";
 
     learner: String = "metagd".into();
         "learner.name", Range::OneOf(LEARNERS), "",

@@ -28,10 +28,17 @@ fn some_thousand_samples_through_the_real_model_allocate_nothing_however_it_wait
     }
     let all = Config { rls: true, replay: true, mix: true, frozen_gated: true, replay_capacity: 50, ..plain };
     some_thousand_samples("park", &all);
-    some_thousand_samples("park", &Config { mix: false, ..all });
+    some_thousand_samples("park", &Config { mix: false, ..all.clone() });
+    // Least squares on random features.
+    pass("park", &all, None);
 }
 
 fn some_thousand_samples(wait: &str, config: &Config) {
+    let urdf = Path::new(env!("CARGO_MANIFEST_DIR")).join("urdf/kuka_lwr.urdf");
+    pass(wait, config, Some(Arm::from_urdf(&urdf, &[], [0.0, 0.0, -9.81]).unwrap()));
+}
+
+fn pass(wait: &str, config: &Config, arm: Option<Arm>) {
     let config = Config {
         wait: wait.into(),
         thread_priority: 0,
@@ -39,11 +46,10 @@ fn some_thousand_samples(wait: &str, config: &Config) {
         deadline: 10_000.0,
         ..config.clone()
     };
-    let urdf = Path::new(env!("CARGO_MANIFEST_DIR")).join("urdf/kuka_lwr.urdf");
-    let arm = Arm::from_urdf(&urdf, &[], [0.0, 0.0, -9.81]).unwrap();
-    let joints = arm.joint_names().to_vec();
+    let joints: Vec<String> = (1..=7).map(|joint| format!("joint_{joint}")).collect();
+    let joints = arm.as_ref().map_or(joints, |arm| arm.joint_names().to_vec());
     let mut intake = Intake::new(&config, &joints).unwrap();
-    let model = InverseDynamics::new(&config, Some(arm), &joints).unwrap();
+    let model = InverseDynamics::new(&config, arm, &joints).unwrap();
     let mut state = Some(Box::new(model.learnt().clone()));
     let limits = model.limits(&config).unwrap();
     let clock = MonotonicClock::new();

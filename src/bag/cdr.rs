@@ -3,7 +3,11 @@
 //! Contract: pure functions, no I/O. Decoding allocates no more than the bytes that are there, whatever lengths they
 //! claim, and nothing at all for the `View` types of [`crate::msg`].
 
+use std::marker::PhantomData;
+
 use byteorder::{BigEndian, LittleEndian};
+use cdr_encoding::CdrDeserializer;
+use serde::de::DeserializeSeed;
 use serde::{Deserialize, Serialize};
 
 /// Why bytes are not a message, or a message cannot become bytes.
@@ -22,15 +26,19 @@ pub enum CdrError {
 
 /// Decodes a message from its encapsulation header and body, in either byte order.
 pub fn decode<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, CdrError> {
+    decode_into(bytes, PhantomData)
+}
+
+/// Like [`decode`], by way of a seed: a message that is there, such as `&mut` [`JointStateView`](crate::msg::JointStateView).
+pub fn decode_into<'de, S: DeserializeSeed<'de>>(bytes: &'de [u8], seed: S) -> Result<S::Value, CdrError> {
     let Some((&[kind_high, kind_low, _, _], body)) = bytes.split_first_chunk() else {
         return Err(CdrError::TooShort(bytes.len()));
     };
-    let (message, _) = match u16::from_be_bytes([kind_high, kind_low]) {
-        0 => cdr_encoding::from_bytes::<T, BigEndian>(body)?,
-        1 => cdr_encoding::from_bytes::<T, LittleEndian>(body)?,
+    Ok(match u16::from_be_bytes([kind_high, kind_low]) {
+        0 => seed.deserialize(&mut CdrDeserializer::<BigEndian>::new(body))?,
+        1 => seed.deserialize(&mut CdrDeserializer::<LittleEndian>::new(body))?,
         other => return Err(CdrError::Encapsulation(other)),
-    };
-    Ok(message)
+    })
 }
 
 /// Encodes a message, little endian, with its encapsulation header.

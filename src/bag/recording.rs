@@ -480,6 +480,7 @@ impl BagRecording {
                 rows: VecDeque::new(),
                 torques: VecDeque::new(),
             },
+            state: JointStateView::default(),
             ended: false,
         })
     }
@@ -599,6 +600,8 @@ struct BagRows {
     state_order: JointOrder,
     torque_order: JointOrder,
     pairing: Pairing,
+    /// The joint state decoded last.
+    state: JointStateView,
     ended: bool,
 }
 
@@ -639,8 +642,9 @@ impl BagRows {
 
     /// The row of a joint state, and the time that it is paired by.
     fn row(&mut self, message: &RawMessage) -> Result<(i64, Row), SkipReason> {
-        let state: JointStateView = cdr::decode(&message.data).map_err(|_| SkipReason::Undecodable)?;
-        let indices = self.state_order.of(&state, &self.joints).ok_or(SkipReason::MissingJoint)?;
+        let state = &mut self.state;
+        cdr::decode_into(&message.data, &mut *state).map_err(|_| SkipReason::Undecodable)?;
+        let indices = self.state_order.of(state, &self.joints).ok_or(SkipReason::MissingJoint)?;
         let stamp_ns = match self.clock {
             RowClock::Header => state.header.stamp.to_ns(),
             RowClock::Log => message.log_time_ns,
@@ -671,8 +675,9 @@ impl BagRows {
             let indices: Vec<_> = (0..self.joints.len()).collect();
             return Ok((message.log_time_ns, pick(&floats.data, &indices, SkipReason::MissingEffort)?));
         }
-        let state: JointStateView = cdr::decode(&message.data).map_err(|_| SkipReason::Undecodable)?;
-        let indices = self.torque_order.of(&state, &self.joints).ok_or(SkipReason::MissingJoint)?;
+        let state = &mut self.state;
+        cdr::decode_into(&message.data, &mut *state).map_err(|_| SkipReason::Undecodable)?;
+        let indices = self.torque_order.of(state, &self.joints).ok_or(SkipReason::MissingJoint)?;
         let time_ns = match self.clock {
             RowClock::Header => state.header.stamp.to_ns(),
             RowClock::Log => message.log_time_ns,

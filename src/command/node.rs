@@ -11,6 +11,7 @@ use super::parameters::ParameterArgs;
 use super::signals::Interrupt;
 use crate::node::{self, Options};
 use crate::realtime::Summary;
+use crate::realtime::thread::share_heap;
 use crate::ros::rosout::Rosout;
 
 /// Runs the ROS 2 node: learns from joint states, publishes feed-forward torques.
@@ -40,6 +41,7 @@ pub(super) const NODE: &str = "metagd";
 /// Wrong parameters, an unreadable URDF or checkpoint, a middleware that does not start, real-time conditions that were
 /// not granted (`realtime: enforce`), or a panic in the learner.
 pub fn run(args: &Args, rosout: Option<Rosout>) -> Result<()> {
+    share_heap();
     let interrupt = Interrupt::install()?;
     let options = Options {
         config: args.parameters.config(&args.graph.full_name(NODE)?)?,

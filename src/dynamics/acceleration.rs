@@ -137,11 +137,11 @@ impl Acceleration {
         let scaled = |stamp_ns: i64| 1.0 - (newest.stamp_ns - stamp_ns) as f64 / half;
 
         let weight = (NOISE_RATIO * seconds).powi(2);
+        let coefficients = self.order.min(len - 1) + 2;
         let mut normal = Normal::default();
         for age in 0..len {
-            normal.add(scaled(self.at(age).stamp_ns), weight);
+            normal.add(scaled(self.at(age).stamp_ns), weight, coefficients);
         }
-        let coefficients = self.order.min(len - 1) + 2;
         let factor = normal.factor(coefficients);
         let at_newest = factor.solve(&second_derivatives(1.0));
         let at_middle = factor.solve(&second_derivatives(scaled(self.at(self.lag().min(len - 1)).stamp_ns)));
@@ -197,9 +197,10 @@ fn dot(a: &Coefficients, b: &Coefficients) -> f64 {
 struct Normal([Coefficients; MAX_COEFFICIENTS]);
 
 impl Normal {
-    fn add(&mut self, s: f64, position_weight: f64) {
+    /// Of so many coefficients.
+    fn add(&mut self, s: f64, position_weight: f64, coefficients: usize) {
         for (row, weight) in [(powers(s), position_weight), (derivatives(s), 1.0)] {
-            for i in 0..MAX_COEFFICIENTS {
+            for i in 0..coefficients.min(MAX_COEFFICIENTS) {
                 for j in 0..=i {
                     self.0[i][j] += weight * row[i] * row[j];
                 }

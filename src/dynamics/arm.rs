@@ -236,6 +236,12 @@ impl Twist {
     };
 }
 
+/// An arm in motion: what of its dynamics does not depend on what its links weigh.
+pub(super) struct Moving {
+    places: ArrayVec<Place, MAX_JOINTS>,
+    twists: ArrayVec<Twist, MAX_JOINTS>,
+}
+
 /// One moving joint with the link behind it.
 #[derive(Clone, Debug)]
 struct Link {
@@ -479,19 +485,29 @@ impl Arm {
 
     /// The torques that make the arm move as `motion` says, Nm: recursive Newton-Euler.
     pub fn inverse_dynamics(&self, motion: &Motion) -> PerJoint {
-        let places = self.places(&motion.q);
-        let mut wrenches = ArrayVec::<Wrench, MAX_JOINTS>::new();
+        self.torques(&self.moving(motion))
+    }
+
+    /// How each link moves in `motion`.
+    pub(super) fn moving(&self, motion: &Motion) -> Moving {
+        let mut moving = Moving { places: self.places(&motion.q), twists: ArrayVec::new() };
         let mut twist = Twist { acceleration: -self.gravity, ..Twist::ZERO };
-        for (j, (link, body)) in self.links.iter().zip(&self.bodies).enumerate() {
-            twist = link.twist(&twist, &places[j], motion.qd[j], motion.qdd[j]);
-            wrenches.push(body.wrench(&twist));
+        for (j, (link, place)) in self.links.iter().zip(&moving.places).enumerate() {
+            twist = link.twist(&twist, place, motion.qd[j], motion.qdd[j]);
+            moving.twists.push(twist);
         }
+        moving
+    }
+
+    /// The torques that make the links move so, Nm.
+    pub(super) fn torques(&self, moving: &Moving) -> PerJoint {
         let mut torques = [0.0; MAX_JOINTS];
         let mut wrench = Wrench::ZERO;
-        for (j, link) in self.links.iter().enumerate().rev() {
-            wrench.add(&wrenches[j]);
-            torques[j] = link.effort(&wrench);
-            wrench = wrench.in_parent(&places[j]);
+        let links = self.links.iter().zip(&self.bodies).zip(moving.places.iter().zip(&moving.twists));
+        for (torque, ((link, body), (place, twist))) in torques.iter_mut().zip(links).rev() {
+            wrench.add(&body.wrench(twist));
+            *torque = link.effort(&wrench);
+            wrench = wrench.in_parent(place);
         }
         torques
     }
@@ -579,18 +595,27 @@ impl Arm {
     /// set to zero.
     pub fn regressor(&self, motion: &Motion, y: &mut Regressor) {
         y.values.fill(0.0);
-        let n = self.links.len().min(y.joints);
-        let places = self.places(&motion.q);
-        let mut twist = Twist { acceleration: -self.gravity, ..Twist::ZERO };
-        let mut screws = ArrayVec::<Screw, MAX_JOINTS>::new();
-        for i in 0..n {
-            twist = self.links[i].twist(&twist, &places[i], motion.qd[i], motion.qdd[i]);
-            screws.iter_mut().for_each(|screw| *screw = screw.in_link(&places[i]));
-            screws.push(self.links[i].screw());
-            for (j, screw) in screws.iter().enumerate() {
-                let row = j * y.columns() + i * PARAMETERS_PER_LINK;
-                y.values[row..row + PARAMETERS_PER_LINK].copy_from_slice(&screw.efforts(&twist));
+        let (columns, joints) = (y.columns(), y.joints);
+        self.for_each_effort(&self.moving(motion), |joint, link, efforts| {
+            if link < joints {
+                let row = joint * columns + link * PARAMETERS_PER_LINK;
+                y.values[row..][..PARAMETERS_PER_LINK].copy_from_slice(&efforts);
             }
+        });
+    }
+
+    /// What each joint bears for a unit of each parameter of each link that it carries: `f(joint, link, efforts)`.
+    pub(super) fn for_each_effort(
+        &self,
+        moving: &Moving,
+        mut f: impl FnMut(usize, usize, [f64; PARAMETERS_PER_LINK]),
+    ) {
+        let mut screws = ArrayVec::<Screw, MAX_JOINTS>::new();
+        let links = self.links.iter().zip(moving.places.iter().zip(&moving.twists));
+        for (i, (link, (place, twist))) in links.enumerate() {
+            screws.iter_mut().for_each(|screw| *screw = screw.in_link(place));
+            screws.push(link.screw());
+            screws.iter().enumerate().for_each(|(joint, screw)| f(joint, i, screw.efforts(twist)));
         }
     }
 

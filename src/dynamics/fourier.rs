@@ -13,7 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use super::arm::Arm;
-use super::rls::{Covariance, PLAUSIBLE_ERROR, TEMPERED_VARIANCE};
+use super::rls::{Basis, Covariance, Gain, PLAUSIBLE_ERROR, TEMPERED_VARIANCE};
 use crate::config::Config;
 use crate::sample::{MAX_JOINTS, Motion, PerJoint};
 
@@ -42,6 +42,8 @@ pub struct FourierRls {
     covariance: Covariance,
     /// Of each feature (the last: a constant) one weight for each joint, Nm.
     weights: Vec<PerJoint>,
+    /// Of the newest sample that [`FourierRls::observe`] took.
+    basis: Basis,
     /// The features' sum over the batch, and the residuals'.
     features: Vec<f64>,
     residuals: PerJoint,
@@ -64,8 +66,9 @@ impl FourierRls {
             joints,
             frequencies,
             phases,
-            covariance: Covariance::new(FEATURES + 1, PRIOR_VARIANCE),
+            covariance: Covariance::new(FEATURES + 1, PRIOR_VARIANCE, 1),
             weights: vec![[0.0; MAX_JOINTS]; FEATURES + 1],
+            basis: Basis { coefficients: vec![0.0; FEATURES + 1], ..Basis::default() },
             features: vec![0.0; FEATURES + 1],
             residuals: [0.0; MAX_JOINTS],
             samples: 0,
@@ -74,29 +77,57 @@ impl FourierRls {
 
     /// The torques for `motion`, rigid body (if there is one) included, Nm.
     pub fn predict(&self, motion: &Motion) -> PerJoint {
-        let mut torques = self.rigid_body(motion);
         let inputs = self.inputs(motion);
-        for (feature, weights) in self.weights.iter().enumerate() {
-            let value = self.feature(feature, &inputs);
+        self.sum(self.rigid_body(motion), (0..=FEATURES).map(|feature| self.feature(feature, &inputs)))
+    }
+
+    /// The weighted features on top of the rigid body's torques.
+    fn sum(&self, rigid_body: PerJoint, features: impl Iterator<Item = f64>) -> PerJoint {
+        let mut torques = rigid_body;
+        for (feature, weights) in features.zip(&self.weights) {
             for (torque, weight) in torques[..self.joints].iter_mut().zip(weights) {
-                *torque += value * weight;
+                *torque += feature * weight;
             }
         }
         torques
     }
 
+    /// Room for a basis; allocates.
+    pub fn basis(&self) -> Basis {
+        self.basis.clone()
+    }
+
+    /// What the torques for `motion` are linear in: the features, which all joints share.
+    pub fn expand(&self, motion: &Motion, basis: &mut Basis) {
+        let inputs = self.inputs(motion);
+        basis.known = self.rigid_body(motion);
+        basis.finite = motion.is_finite(self.joints);
+        for (feature, value) in basis.coefficients.iter_mut().enumerate() {
+            *value = self.feature(feature, &inputs);
+        }
+    }
+
+    /// [`FourierRls::predict`] for the motion of which this is the basis.
+    pub fn torques(&self, basis: &Basis) -> PerJoint {
+        self.sum(basis.known, basis.coefficients.iter().copied())
+    }
+
     /// Adds one sample to the batch: a motion and the torques measured with it, Nm. A sample that is not finite is left
     /// out.
     pub fn observe(&mut self, motion: &Motion, effort: &PerJoint) {
-        let rigid_body = self.rigid_body(motion);
-        let residual: PerJoint = std::array::from_fn(|j| effort[j] - rigid_body[j]);
-        if !motion.is_finite(self.joints) || !residual[..self.joints].iter().all(|r| r.is_finite()) {
+        let mut basis = std::mem::take(&mut self.basis);
+        self.expand(motion, &mut basis);
+        self.add(&basis, effort);
+        self.basis = basis;
+    }
+
+    /// [`FourierRls::observe`] for the motion of which this is the basis.
+    pub fn add(&mut self, basis: &Basis, effort: &PerJoint) {
+        let residual: PerJoint = std::array::from_fn(|j| effort[j] - basis.known[j]);
+        if !basis.finite || !residual[..self.joints].iter().all(|r| r.is_finite()) {
             return;
         }
-        let inputs = self.inputs(motion);
-        for feature in 0..=FEATURES {
-            self.features[feature] += self.feature(feature, &inputs);
-        }
+        self.features.iter_mut().zip(&basis.coefficients).for_each(|(sum, feature)| *sum += feature);
         for (sum, residual) in self.residuals[..self.joints].iter_mut().zip(residual) {
             *sum += residual;
         }
@@ -117,12 +148,16 @@ impl FourierRls {
                 *error -= feature * weight;
             }
         }
-        if errors.iter().all(|error| error.abs() <= PLAUSIBLE_ERROR)
-            && let Some((ph, total)) = self.covariance.update(&self.features, TEMPERED_VARIANCE)
-        {
-            for (weights, ph) in self.weights.iter_mut().zip(ph) {
-                let gain = ph / total;
-                weights.iter_mut().zip(&errors).for_each(|(weight, error)| *weight += gain * error);
+        if errors.iter().all(|error| error.abs() <= PLAUSIBLE_ERROR) {
+            self.covariance.multiply(&self.features);
+            if let Some(Gain { direction, deviation }) =
+                self.covariance.take(0, &self.features, TEMPERED_VARIANCE)
+            {
+                for (weights, along) in self.weights.iter_mut().zip(direction) {
+                    let gain = along / deviation;
+                    weights.iter_mut().zip(&errors).for_each(|(weight, error)| *weight += gain * error);
+                }
+                self.covariance.settle();
             }
         }
         self.clear();

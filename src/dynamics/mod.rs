@@ -23,5 +23,5 @@ mod urdf;
 pub use acceleration::Acceleration;
 pub use arm::{Arm, JointLimits, LinkInertia, PARAMETERS_PER_LINK, Regressor};
 pub use fourier::FourierRls;
-pub use rls::{TEMPERED_VARIANCE, TemperedRls};
+pub use rls::{Basis, TEMPERED_VARIANCE, TemperedRls};
 pub use urdf::UrdfError;

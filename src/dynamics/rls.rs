@@ -15,7 +15,7 @@
 //! independent, and a smaller one makes the parameters overconfident ("tempered"). Nothing is forgotten; whoever knows
 //! that the payload has changed says so ([`TemperedRls::loosen_last_link`]).
 
-use super::arm::{Arm, PARAMETERS_PER_LINK, Regressor};
+use super::arm::{Arm, PARAMETERS_PER_LINK};
 use crate::sample::{MAX_JOINTS, Motion, PerJoint};
 
 /// The variance that one batch mean is taken to have, Nm²: large on purpose.
@@ -41,21 +41,50 @@ const FRICTION: usize = 3;
 /// The speed at which Coulomb friction is almost fully there, rad/s.
 const COULOMB_SPEED: f64 = 0.02;
 
+/// What the torques for one motion are linear in: each joint's torque is a known one and a sum of parameters, each by its
+/// coefficient. Made by the least squares to which it belongs.
+#[derive(Clone, Debug, Default)]
+pub struct Basis {
+    /// The torques without any parameter, Nm.
+    pub(super) known: PerJoint,
+    pub(super) coefficients: Vec<f64>,
+    /// Whether the motion was.
+    pub(super) finite: bool,
+}
+
+impl Basis {
+    /// The torques without anything learnt: the nominal model's, Nm.
+    pub fn known(&self) -> &PerJoint {
+        &self.known
+    }
+}
+
 /// The inverse of the information gathered so far, and the gains that follow from it.
+///
+/// Several measurements go in together, each given those before it, and P is read once and written once for all of them:
+/// [`Covariance::multiply`], [`Covariance::take`] for each, [`Covariance::settle`].
 #[derive(Clone, Debug)]
 pub(super) struct Covariance {
     size: usize,
     /// Row-major, symmetric to the last bit.
     p: Vec<f64>,
-    /// P h of the newest measurement.
-    ph: Vec<f64>,
+    /// Of each measurement P h, and once it is taken P h / sqrt(h' P h + R), by whose square P shrinks.
+    directions: Vec<f64>,
+}
+
+/// What a measurement does to the parameters: they move along `direction` by the error over `deviation`, of which the square
+/// is h' P h + R.
+pub(super) struct Gain<'a> {
+    pub(super) direction: &'a [f64],
+    pub(super) deviation: f64,
 }
 
 impl Covariance {
-    pub(super) fn new(size: usize, prior: f64) -> Self {
+    /// Room for so many parameters, and so many measurements at a time.
+    pub(super) fn new(size: usize, prior: f64, measurements: usize) -> Self {
         let mut p = vec![0.0; size * size];
         p.iter_mut().step_by(size + 1).for_each(|diagonal| *diagonal = prior);
-        Covariance { size, p, ph: vec![0.0; size] }
+        Covariance { size, p, directions: vec![0.0; measurements * size] }
     }
 
     /// P, row by row.
@@ -67,31 +96,89 @@ impl Covariance {
         &mut self.p
     }
 
-    /// Takes in one measurement along `h`. Returns P h and h' P h + R, of which the quotient is the gain; `None`, and
-    /// nothing is changed, if the measurement is not finite or rounding has made the variance along it negative.
-    pub(super) fn update(&mut self, h: &[f64], variance: f64) -> Option<(&[f64], f64)> {
+    /// The measurements to come are along the rows of `h`.
+    pub(super) fn multiply(&mut self, h: &[f64]) {
+        self.directions.fill(0.0);
         // By rows, for P is symmetric: sums over lanes rather than along them vectorise, and most of h is zero.
-        self.ph.fill(0.0);
-        for (h, row) in h.iter().zip(self.p.chunks_exact(self.size)).filter(|(h, _)| **h != 0.0) {
-            for (ph, p) in self.ph.iter_mut().zip(row) {
-                *ph += h * p;
+        for (at, rows) in self.p.chunks(ROWS * self.size).enumerate() {
+            let measurements = self.directions.chunks_exact_mut(self.size).zip(h.chunks_exact(self.size));
+            for (ph, h) in measurements {
+                let factors = &h[ROWS * at..][..rows.len() / self.size];
+                if factors.iter().any(|factor| *factor != 0.0) {
+                    add_rows(ph, rows, factors);
+                }
             }
         }
-        let along: f64 = self.ph.iter().zip(h).map(|(ph, h)| ph * h).sum();
+    }
+
+    /// Takes in measurement number `which`, along `h`, given those that were taken before. `None`, and it counts for nothing,
+    /// if it is not finite or rounding has made the variance along it negative.
+    pub(super) fn take(&mut self, which: usize, h: &[f64], variance: f64) -> Option<Gain<'_>> {
+        let (taken, rest) = self.directions.split_at_mut(which * self.size);
+        let direction = &mut rest[..self.size];
+        for earlier in taken.chunks_exact(self.size) {
+            add_rows(direction, earlier, &[-dot(earlier, h)]);
+        }
+        let along = dot(direction, h);
         let total = along + variance;
         if !(along >= 0.0 && total.is_finite()) {
+            direction.fill(0.0);
             return None;
         }
-        // As u u' with u = P h / sqrt(total), both halves of P get the same bits.
-        let scale = total.sqrt().recip();
+        let deviation = total.sqrt();
+        direction.iter_mut().for_each(|value| *value /= deviation);
+        Some(Gain { direction, deviation })
+    }
+
+    /// Leaves measurement number `which` out.
+    pub(super) fn leave(&mut self, which: usize) {
+        self.directions[which * self.size..][..self.size].fill(0.0);
+    }
+
+    /// All measurements are taken or left out.
+    pub(super) fn settle(&mut self) {
         for (i, row) in self.p.chunks_exact_mut(self.size).enumerate() {
-            let ui = self.ph[i] * scale;
-            for (p, ph) in row.iter_mut().zip(&self.ph) {
-                *p -= ui * (ph * scale);
+            for rows in self.directions.chunks(ROWS * self.size) {
+                // As u u', both halves of P get the same bits.
+                let mut factors = [0.0; ROWS];
+                let of_row = rows.chunks_exact(self.size).map(|direction| -direction[i]);
+                factors.iter_mut().zip(of_row).for_each(|(to, from)| *to = from);
+                add_rows(row, rows, &factors[..rows.len() / self.size]);
             }
         }
-        Some((&self.ph, total))
     }
+}
+
+/// How many rows are added at a time.
+const ROWS: usize = 4;
+
+/// Adds rows, up to [`ROWS`] of them, to `to`, each by its factor.
+fn add_rows(to: &mut [f64], rows: &[f64], factors: &[f64]) {
+    fn add<const N: usize>(to: &mut [f64], rows: &[f64], factors: &[f64; N]) {
+        let size = to.len();
+        let rows: [&[f64]; N] = std::array::from_fn(|i| &rows[i * size..][..size]);
+        for (k, to) in to.iter_mut().enumerate() {
+            *to += (0..N).map(|i| factors[i] * rows[i][k]).sum::<f64>();
+        }
+    }
+    match *factors {
+        [a] => add(to, rows, &[a]),
+        [a, b] => add(to, rows, &[a, b]),
+        [a, b, c] => add(to, rows, &[a, b, c]),
+        [a, b, c, d] => add(to, rows, &[a, b, c, d]),
+        _ => {}
+    }
+}
+
+/// The scalar product, summed up in lanes so that it vectorises.
+pub(super) fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let mut sums = [0.0; 8];
+    let (a, a_rest) = a.as_chunks::<8>();
+    let (b, b_rest) = b.as_chunks::<8>();
+    for (a, b) in a.iter().zip(b) {
+        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
+    }
+    sums.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
 }
 
 /// Tempered recursive least squares on the residual of an [`Arm`].
@@ -105,11 +192,13 @@ pub struct TemperedRls {
     w: Vec<f64>,
     covariance: Covariance,
     variance: f64,
-    regressor: Regressor,
-    /// Of each joint the sum over the batch of its scaled row, then of its residual.
-    rows: Vec<f64>,
+    /// Of the newest sample that [`TemperedRls::observe`] took.
+    basis: Basis,
+    /// Of each joint the sum over the batch of its coefficients, and of its residual.
+    coefficients: Vec<f64>,
     residuals: PerJoint,
     samples: usize,
+    /// Of each joint their mean, by parameter.
     h: Vec<f64>,
 }
 
@@ -127,20 +216,30 @@ impl TemperedRls {
             nominal_parameters: nominal.inertial_parameters(),
             corrected: nominal.clone(),
             w: vec![0.0; size],
-            covariance: Covariance::new(size, 1.0),
+            covariance: Covariance::new(size, 1.0, n),
             variance,
-            regressor: Regressor::new(n),
-            rows: vec![0.0; n * (n * PARAMETERS_PER_LINK + FRICTION)],
+            basis: Basis { known: [0.0; MAX_JOINTS], coefficients: vec![0.0; n * width(n)], finite: false },
+            coefficients: vec![0.0; n * width(n)],
             residuals: [0.0; MAX_JOINTS],
             samples: 0,
-            h: vec![0.0; size],
+            h: vec![0.0; n * size],
             nominal,
         }
     }
 
     /// The torques for `motion`, rigid body included, Nm.
     pub fn predict(&self, motion: &Motion) -> PerJoint {
-        let mut torques = self.corrected.inverse_dynamics(motion);
+        self.with_friction(motion, self.corrected.inverse_dynamics(motion))
+    }
+
+    /// The nominal model's torques for `motion`, and those of [`TemperedRls::predict`], Nm: not the price of both.
+    pub fn predict_both(&self, motion: &Motion) -> (PerJoint, PerJoint) {
+        let moving = self.nominal.moving(motion);
+        let corrected = self.with_friction(motion, self.corrected.torques(&moving));
+        (self.nominal.torques(&moving), corrected)
+    }
+
+    fn with_friction(&self, motion: &Motion, mut torques: PerJoint) -> PerJoint {
         let inertial = self.nominal.len() * PARAMETERS_PER_LINK;
         for (j, w) in self.w[inertial..].chunks_exact(FRICTION).enumerate() {
             let row = friction_row(motion.qd[j]);
@@ -149,29 +248,66 @@ impl TemperedRls {
         torques
     }
 
+    /// Room for a basis; allocates.
+    pub fn basis(&self) -> Basis {
+        self.basis.clone()
+    }
+
+    /// What the torques for `motion` are linear in: for each joint ten scaled coefficients of each link, then friction's.
+    pub fn expand(&self, motion: &Motion, basis: &mut Basis) {
+        let n = self.nominal.len();
+        let (width, inertial) = (width(n), n * PARAMETERS_PER_LINK);
+        let moving = self.nominal.moving(motion);
+        basis.known = self.nominal.torques(&moving);
+        basis.finite = motion.is_finite(n);
+        self.nominal.for_each_effort(&moving, |joint, link, efforts| {
+            let at = joint * width + link * PARAMETERS_PER_LINK;
+            let coefficients = &mut basis.coefficients[at..][..PARAMETERS_PER_LINK];
+            for (to, (effort, scale)) in coefficients.iter_mut().zip(efforts.iter().zip(SCALES)) {
+                *to = effort * scale;
+            }
+        });
+        for (row, qd) in basis.coefficients.chunks_exact_mut(width).zip(&motion.qd) {
+            row[inertial..].copy_from_slice(&friction_row(*qd));
+        }
+    }
+
+    /// [`TemperedRls::predict`] for the motion of which this is the basis.
+    pub fn torques(&self, basis: &Basis) -> PerJoint {
+        let n = self.nominal.len();
+        let (width, inertial) = (width(n), n * PARAMETERS_PER_LINK);
+        let mut torques = basis.known;
+        let friction = self.w[inertial..].chunks_exact(FRICTION);
+        let rows = basis.coefficients.chunks_exact(width).zip(friction);
+        for (j, (torque, (row, friction))) in torques.iter_mut().zip(rows).enumerate() {
+            // A joint does not carry the links before it.
+            let carried = j * PARAMETERS_PER_LINK..inertial;
+            *torque += dot(&row[carried.clone()], &self.w[carried]) + dot(&row[inertial..], friction);
+        }
+        torques
+    }
+
     /// Adds one sample to the batch: a motion and the torques measured with it, Nm. A sample that is not finite, or off the
     /// nominal torque by more than ten times a joint's effort limit, is left out.
     pub fn observe(&mut self, motion: &Motion, effort: &PerJoint) {
+        let mut basis = std::mem::take(&mut self.basis);
+        self.expand(motion, &mut basis);
+        self.add(&basis, effort);
+        self.basis = basis;
+    }
+
+    /// [`TemperedRls::observe`] for the motion of which this is the basis.
+    pub fn add(&mut self, basis: &Basis, effort: &PerJoint) {
         let n = self.nominal.len();
-        let rigid_body = self.nominal.inverse_dynamics(motion);
-        let residual: PerJoint = std::array::from_fn(|j| effort[j] - rigid_body[j]);
+        let residual: PerJoint = std::array::from_fn(|j| effort[j] - basis.known[j]);
         // A reading that no motor gives, or an acceleration that none could, would be believed for good.
         let plausible =
             |(j, residual): (usize, &f64)| residual.abs() <= most_residual(self.nominal.limits(j).effort);
-        if !motion.is_finite(n) || !residual[..n].iter().enumerate().all(plausible) {
+        if !basis.finite || !residual[..n].iter().enumerate().all(plausible) {
             return;
         }
-        self.nominal.regressor(motion, &mut self.regressor);
-        let width = n * PARAMETERS_PER_LINK + FRICTION;
-        for (j, row) in self.rows.chunks_exact_mut(width).enumerate() {
-            let inertial =
-                self.regressor.row(j).iter().zip(SCALES.iter().cycle()).map(|(y, scale)| y * scale);
-            let friction = friction_row(motion.qd[j]);
-            for (sum, value) in row.iter_mut().zip(inertial.chain(friction)) {
-                *sum += value;
-            }
-            self.residuals[j] += residual[j];
-        }
+        self.coefficients.iter_mut().zip(&basis.coefficients).for_each(|(sum, value)| *sum += value);
+        self.residuals.iter_mut().zip(&residual[..n]).for_each(|(sum, value)| *sum += value);
         self.samples += 1;
     }
 
@@ -183,28 +319,28 @@ impl TemperedRls {
         }
         let (mut surprise, mut joints) = (0.0, 0);
         let n = self.nominal.len();
-        let inertial = n * PARAMETERS_PER_LINK;
+        let (size, inertial) = (self.w.len(), n * PARAMETERS_PER_LINK);
         let mean = (self.samples as f64).recip();
-        for (j, row) in self.rows.chunks_exact(inertial + FRICTION).enumerate() {
-            self.h.fill(0.0);
-            for (h, sum) in self.h.iter_mut().zip(&row[..inertial]) {
-                *h = sum * mean;
-            }
+        let rows = self.h.chunks_exact_mut(size).zip(self.coefficients.chunks_exact(width(n)));
+        for (j, (h, row)) in rows.enumerate() {
             let own = inertial + j * FRICTION;
-            for (h, sum) in self.h[own..own + FRICTION].iter_mut().zip(&row[inertial..]) {
-                *h = sum * mean;
-            }
-            let known: f64 = self.h.iter().zip(&self.w).map(|(h, w)| h * w).sum();
-            let error = self.residuals[j] * mean - known;
+            let places = h[..inertial].iter_mut().zip(&row[..inertial]);
+            places.for_each(|(h, sum)| *h = sum * mean);
+            h[own..].iter_mut().zip(&row[inertial..]).for_each(|(h, sum)| *h = sum * mean);
+        }
+        self.covariance.multiply(&self.h);
+        for (j, h) in self.h.chunks_exact(size).enumerate() {
+            let error = self.residuals[j] * mean - dot(h, &self.w);
             if error.is_nan() || error.abs() > PLAUSIBLE_ERROR {
-                continue;
-            }
-            if let Some((ph, total)) = self.covariance.update(&self.h, self.variance) {
-                self.w.iter_mut().zip(ph).for_each(|(w, ph)| *w += ph / total * error);
-                surprise += error * error / total;
+                self.covariance.leave(j);
+            } else if let Some(Gain { direction, deviation }) = self.covariance.take(j, h, self.variance) {
+                let normed = error / deviation;
+                self.w.iter_mut().zip(direction).for_each(|(w, along)| *w += along * normed);
+                surprise += normed * normed;
                 joints += 1;
             }
         }
+        self.covariance.settle();
         self.correct();
         self.clear();
         (joints > 0).then(|| surprise / f64::from(joints))
@@ -256,10 +392,15 @@ impl TemperedRls {
 
     /// Drops the samples observed since the last update.
     pub fn clear(&mut self) {
-        self.rows.fill(0.0);
+        self.coefficients.fill(0.0);
         self.residuals = [0.0; MAX_JOINTS];
         self.samples = 0;
     }
+}
+
+/// How many parameters a joint's torque is linear in.
+fn width(joints: usize) -> usize {
+    joints * PARAMETERS_PER_LINK + FRICTION
 }
 
 /// The regressor of viscous friction, Coulomb friction and offset.
@@ -269,6 +410,7 @@ fn friction_row(qd: f64) -> [f64; FRICTION] {
 
 #[cfg(test)]
 mod tests {
+    use super::super::arm::Regressor;
     use super::*;
     use rand::{Rng, RngExt, SeedableRng};
     use rand_chacha::ChaCha8Rng;
@@ -366,14 +508,16 @@ mod tests {
 
     #[test]
     fn the_covariance_stays_symmetric_and_positive_through_a_hundred_thousand_alike_updates() {
-        let mut covariance = Covariance::new(5, 1.0);
+        let mut covariance = Covariance::new(5, 1.0, 1);
         let mut random = ChaCha8Rng::seed_from_u64(8);
         for i in 0..100_000 {
             let mut h = [1.0, 2.0, 3.0, 4.0, 5.0].map(|h: f64| h * 1e3);
             if i % 1000 == 0 {
                 h = h.map(|h| h * random.random_range(0.9..1.1));
             }
-            covariance.update(&h, 1e-3);
+            covariance.multiply(&h);
+            covariance.take(0, &h, 1e-3);
+            covariance.settle();
         }
         let p = nalgebra::DMatrix::from_row_slice(5, 5, &covariance.p);
         assert_eq!(p, p.transpose());

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::joint::Scaling;
 use super::kernel::{Lanes, blocks_for};
-use super::network::Blocks;
+use super::network::{Blocks, Gradient};
 use super::real::all_finite;
 use super::{InstructionSet, JointLearner, Rates, Reload, StepReport, Workspace};
 use crate::config::Config;
@@ -240,6 +240,7 @@ pub struct ArmLearner {
     scaling: Scaling,
     /// For steps, and for predictions, of one joint after the other: their networks have one shape.
     workspace: Workspace<f32>,
+    gradient: Gradient<f32>,
     single: Workspace<f32>,
 }
 
@@ -258,6 +259,7 @@ impl ArmLearner {
         let joints: Vec<JointLearner> = joints.collect::<Result<_, _>>()?;
         Ok(ArmLearner {
             workspace: Workspace::new(joints[0].network(), joints[0].rows()),
+            gradient: joints[0].optimiser().gradient(),
             single: Workspace::new(joints[0].network(), 1),
             scaling: Scaling::from_config(config),
             joints,
@@ -333,8 +335,30 @@ impl ArmLearner {
 
     /// One step of one joint on `batch`.
     pub fn step(&mut self, joint: usize, batch: &Batch) -> StepReport {
+        let (workspace, gradient) = (&mut self.workspace, &mut self.gradient);
         let learner = self.joints.get_mut(joint);
-        learner.map_or(StepReport::default(), |learner| learner.step(batch, &mut self.workspace))
+        learner.map_or(StepReport::default(), |learner| learner.step(batch, workspace, gradient, None))
+    }
+
+    /// [`ArmLearner::step`], and what the joint's network adds for each new sample of `batch` before the step and after it, Nm,
+    /// each as long as they are many. Not numbers if a motion is not finite.
+    pub fn step_seen(
+        &mut self,
+        joint: usize,
+        batch: &Batch,
+        before: &mut [f64],
+        after: &mut [f64],
+    ) -> StepReport {
+        match self.joints.get_mut(joint) {
+            Some(learner) => {
+                learner.step(batch, &mut self.workspace, &mut self.gradient, Some([before, after]))
+            }
+            None => {
+                before.fill(f64::NAN);
+                after.fill(f64::NAN);
+                StepReport::default()
+            }
+        }
     }
 
     /// A new task (the paper's phase): keeps networks, integrators and what the memories learnt; forgets the last
@@ -415,7 +439,17 @@ mod tests {
     }
 
     fn batch(joints: usize, capacity: usize, at: usize) -> Batch {
-        let mut batch = room(joints, capacity);
+        filled(room(joints, capacity), capacity, at)
+    }
+
+    /// One of full length; with as many replayed samples, if there is room for them.
+    fn batch_of(config: &Config, joints: usize, at: usize) -> Batch {
+        let mut batch = filled(Batch::new(config, joints), config.batch, at);
+        while batch.replay(&motion(9.0), &[4.0; 16], &[1.0; 16]) {}
+        batch
+    }
+
+    fn filled(mut batch: Batch, capacity: usize, at: usize) -> Batch {
         for i in 0..capacity {
             let motion = motion(0.005 * (at * capacity + i) as f64);
             let (rigid_body, effort) = torques(&motion);
@@ -490,6 +524,38 @@ mod tests {
         let mut corrections = [f64::NAN; 10];
         arm.corrections_on(0, Which::Present, &batch, &mut corrections);
         assert_eq!(corrections, [0.0; 10]);
+    }
+
+    #[test]
+    fn a_step_that_is_seen_is_the_same_and_shows_the_network_before_and_after_it() {
+        for (replay, gain) in [(false, 0.5), (true, 0.0)] {
+            let config = Config { replay, integrator_gain: gain, hidden: vec![40, 20], ..Config::default() };
+            let mut arm = ArmLearner::new(&config, &names(2)).unwrap();
+            stream(&mut arm, &config, 0, 10);
+            let mut batch = batch_of(&config, 2, 10);
+            let looked_at = |arm: &mut ArmLearner, batch: &Batch| {
+                let mut said = [f64::NAN; 10];
+                arm.corrections_on(0, Which::Present, batch, &mut said);
+                said
+            };
+            let near = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+            let mut plain = arm.clone();
+            let expected = looked_at(&mut arm, &batch);
+            let (mut before, mut after) = ([0.0; 10], [0.0; 10]);
+            let report = arm.step_seen(0, &batch, &mut before, &mut after);
+            assert_eq!(report, plain.step(0, &batch));
+            let learnt = looked_at(&mut plain, &batch);
+            assert_eq!(arm.joint(0).unwrap().network().params(), plain.joint(0).unwrap().network().params());
+            assert_eq!(arm.joint(0).unwrap().integrator(), plain.joint(0).unwrap().integrator());
+            assert!(near(&before, &expected), "{before:?} {expected:?}");
+            assert!(near(&after, &learnt) && !near(&after, &before), "{after:?} {learnt:?}");
+
+            batch.set_base(3, &[f64::NAN; 16]);
+            assert!(!arm.step_seen(0, &batch, &mut before, &mut after).finite);
+            assert!(near(&before, &learnt) && before == after, "refused: nothing has changed");
+            arm.step_seen(2, &batch, &mut before, &mut after);
+            assert!(before.iter().chain(&after).all(|said| said.is_nan()), "no such joint");
+        }
     }
 
     #[test]

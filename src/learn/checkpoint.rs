@@ -149,6 +149,16 @@ pub enum Refusal {
         /// This configuration's value.
         wanted: String,
     },
+    /// The least squares beneath the networks are of another kind.
+    #[error(
+        "holds least squares {}: {}, or choose checkpoint.reload: memory",
+        if *.rigid { "of a rigid body, but this arm has none" } else { "without a rigid body, but this arm has one" },
+        if *.rigid { "give its URDF" } else { "leave the URDF out" }
+    )]
+    LeastSquares {
+        /// Whether the file's are a rigid body's.
+        rigid: bool,
+    },
     /// Memories are there on one side only.
     #[error(
         "{} memories for learning rates, but learner.name = {learner} {}: choose another learner, or checkpoint.reload: network",

@@ -105,7 +105,6 @@ pub struct JointLearner {
     pub(super) network: Network<f32>,
     pub(super) optimiser: MetaGd<f32>,
     pub(super) integrator: f64,
-    gradient: Gradient<f32>,
     saved: Saved,
     targets: Vec<f32>,
     scaling: Scaling,
@@ -142,7 +141,6 @@ impl JointLearner {
         Ok(JointLearner {
             joint,
             integrator: 0.0,
-            gradient: optimiser.gradient(),
             saved: Saved { network: network.clone(), integrator: 0.0 },
             targets: vec![0.0; rows],
             scaling: Scaling::from_config(config),
@@ -204,11 +202,16 @@ impl JointLearner {
             Which::Saved => &self.saved.network,
         };
         let part = batch.first(self.rows().min(out.len()));
-        out.fill(f64::NAN);
-        if !part.enter(network.sizes()[0], workspace) {
-            return;
+        if part.enter(network.sizes()[0], workspace) {
+            self.hand_out(network.forward_again(part.fresh, workspace), out);
+        } else {
+            out.fill(f64::NAN);
         }
-        let outputs = network.forward_again(part.fresh, workspace);
+    }
+
+    /// What a network's outputs say, Nm; not numbers where there are none.
+    fn hand_out(&self, outputs: &[f32], out: &mut [f64]) {
+        out.fill(f64::NAN);
         for (out, &output) in out.iter_mut().zip(outputs) {
             *out = f64::from(output) * self.scaling.torque;
         }
@@ -220,8 +223,15 @@ impl JointLearner {
     }
 
     /// One step of MetaGD and of the integrator on `batch`; of a batch longer than [`JointLearner::rows`], on its last rows.
-    /// An empty batch changes nothing. What `workspace`, which has room for that many rows, held before does not matter.
-    pub(super) fn step(&mut self, batch: &Batch, workspace: &mut Workspace<f32>) -> StepReport {
+    /// An empty batch changes nothing. What `workspace`, which has room for that many rows, and `gradient` held before does not
+    /// matter. What the network says of the new samples goes into `said`, before the step and after it.
+    pub(super) fn step(
+        &mut self,
+        batch: &Batch,
+        workspace: &mut Workspace<f32>,
+        gradient: &mut Gradient<f32>,
+        mut said: Option<[&mut [f64]; 2]>,
+    ) -> StepReport {
         let part = batch.newest(self.targets.len());
         let (rows, fresh, count) = (part.rows, part.fresh, part.rows.len());
         if fresh == 0 {
@@ -236,6 +246,10 @@ impl JointLearner {
         let targets = &self.targets[..count];
 
         let outputs = self.network.forward_again(count, workspace);
+        for out in said.iter_mut().flatten() {
+            // If the step is refused, nothing will have changed.
+            self.hand_out(if inputs_finite { &outputs[..fresh] } else { &[] }, out);
+        }
         let per_row = 1.0 / fresh as f64;
         let (mut loss, mut rigid_body_mse) = (0.0, 0.0);
         for (row, &output) in rows.iter().zip(outputs).take(fresh) {
@@ -261,21 +275,24 @@ impl JointLearner {
         if !self.optimiser.is_dense() {
             self.network.gather_live(workspace, self.optimiser.previous_mut());
         }
-        self.network.backward(targets, workspace, &mut self.gradient);
-        let update = self.optimiser.step_blocks(self.network.blocks_mut(), &mut self.gradient);
+        self.network.backward(targets, workspace, gradient);
+        let update = self.optimiser.step_blocks(self.network.blocks_mut(), gradient);
         if !update.finite {
             return refused;
         }
 
-        if self.gain > 0.0 {
-            let left = if self.after_update {
-                mean_left(self.network.forward_again(fresh, workspace))
-            } else {
-                left_before
-            };
-            if left.is_finite() {
-                self.integrator += self.share(batch.seconds()) * (left - self.integrator);
+        let mut left = left_before;
+        if said.is_some() || (self.gain > 0.0 && self.after_update) {
+            let outputs = self.network.forward_again(fresh, workspace);
+            if let Some([_, after]) = said {
+                self.hand_out(outputs, after);
             }
+            if self.after_update {
+                left = mean_left(outputs);
+            }
+        }
+        if self.gain > 0.0 && left.is_finite() {
+            self.integrator += self.share(batch.seconds()) * (left - self.integrator);
         }
         StepReport {
             loss_before: loss,

@@ -137,36 +137,44 @@ pub struct JointStateView {
 }
 
 impl<'de> Deserialize<'de> for JointStateView {
-    /// Fills the arrays where they stand: the derived way would copy all their room, six kilobytes, several times.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = JointStateView;
-
-            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-                f.write_str("a sensor_msgs/JointState")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<JointStateView, A::Error> {
-                let missing = |field| A::Error::invalid_length(field, &"the five fields of a JointState");
-                let mut view = JointStateView {
-                    header: fields.next_element()?.ok_or_else(|| missing(0))?,
-                    ..JointStateView::default()
-                };
-                fields.next_element_seed(Fill(&mut view.name))?.ok_or_else(|| missing(1))?;
-                let arrays = [&mut view.position, &mut view.velocity, &mut view.effort];
-                for (field, array) in (2..).zip(arrays) {
-                    fields.next_element_seed(Fill(array))?.ok_or_else(|| missing(field))?;
-                }
-                Ok(view)
-            }
-        }
-        let fields = &["header", "name", "position", "velocity", "effort"];
-        deserializer.deserialize_struct("JointStateView", fields, Fields)
+        let mut view = JointStateView::default();
+        (&mut view).deserialize(deserializer)?;
+        Ok(view)
     }
 }
 
-/// Decodes a sequence into an array that is there; more than fits is an error.
+/// Decodes into a view that is there: to return one copies all its room, six kilobytes, several times. After an error it holds
+/// a part of the message.
+impl<'de> DeserializeSeed<'de> for &mut JointStateView {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        let fields = &["header", "name", "position", "velocity", "effort"];
+        deserializer.deserialize_struct("JointStateView", fields, self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut JointStateView {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("a sensor_msgs/JointState")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        let missing = |field| A::Error::invalid_length(field, &"the five fields of a JointState");
+        self.header = fields.next_element()?.ok_or_else(|| missing(0))?;
+        fields.next_element_seed(Fill(&mut self.name))?.ok_or_else(|| missing(1))?;
+        let arrays = [&mut self.position, &mut self.velocity, &mut self.effort];
+        for (field, array) in (2..).zip(arrays) {
+            fields.next_element_seed(Fill(array))?.ok_or_else(|| missing(field))?;
+        }
+        Ok(())
+    }
+}
+
+/// Decodes a sequence into an array that is there, in place of what it holds; more than fits is an error.
 struct Fill<'a, T, const N: usize>(&'a mut ArrayVec<T, N>);
 
 impl<'de, T: Deserialize<'de>, const N: usize> DeserializeSeed<'de> for Fill<'_, T, N> {
@@ -185,6 +193,7 @@ impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for Fill<'_, T, N> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        self.0.clear();
         while let Some(item) = items.next_element()? {
             self.0.try_push(item).map_err(|_| A::Error::invalid_length(N + 1, &"no more than fit"))?;
         }

@@ -59,10 +59,6 @@ impl<M: Model> Model for PanicAfter<M> {
         self.inner.end_batch();
     }
 
-    fn discard_batch(&mut self) {
-        self.inner.discard_batch();
-    }
-
     fn new_task(&mut self) {
         self.inner.new_task();
     }

@@ -1,12 +1,12 @@
 //! Latency on record: every stage's histogram, the deadline's misses and what explains them, as `.hlog` and JSON.
 //!
 //! Contract: owned by housekeeping, which feeds it [`Telemetry`] and the probe's [`Tick`]s and may allocate and write files
-//! here; the pinned thread never comes near. Histograms have fixed bounds (1 ns to 60 s, three significant digits; what
-//! lies beyond is recorded at the bound) and nanoseconds as unit.
+//! here; the pinned thread never comes near. Histograms have three significant digits, nanoseconds as unit and fixed bounds
+//! (1 ns to 60 s; what lies beyond is recorded at the bound), and take memory as far as values reach.
 //!
 //! **Three spans.** The whole run; the present interval of the `.hlog`; and the *window* since [`LatencyLog::take_window`] was
 //! last called, for whoever shows the figures now and then. A window's histograms have two significant digits: all of them
-//! together take 0.2 MB, where those of the interval take 1 MB and those of the run, which count further, 2 MB.
+//! together take at most 0.2 MB, where those of the interval take 1 MB and those of the run, which count further, 2 MB.
 //!
 //! **Files.** `latency.hlog` is an HdrHistogram interval log, one line per stage and interval, tagged with the stage's name,
 //! that HdrHistogram's own tools read; misses and drops stand in it as comments. `latency.json` is a [`Summary`].
@@ -45,6 +45,9 @@ use crate::config::Config;
 
 /// The largest latency that is told apart, ns.
 const HIGHEST: u64 = 60_000_000_000;
+
+/// As far as a histogram reaches from the start, ns.
+const USUAL: u64 = 1_000_000;
 
 /// Significant digits of what is written down.
 const DIGITS: u8 = 3;
@@ -390,9 +393,9 @@ impl LatencyLog {
 
     fn add(&mut self, stage: Stage, ns: i64) {
         let value = ns.clamp(1, HIGHEST as i64) as u64;
-        self.total[stage as usize].saturating_record(value);
-        self.interval[stage as usize].saturating_record(value);
-        self.window[stage as usize].saturating_record(value);
+        record(&mut self.total[stage as usize], value);
+        record(&mut self.interval[stage as usize], value);
+        record(&mut self.window[stage as usize], value);
     }
 
     fn stalled(&mut self, from_ns: i64, to_ns: i64) {
@@ -522,7 +525,14 @@ fn empty<C: Counter>(digits: u8) -> Vec<Histogram<C>> {
 }
 
 fn histogram<C: Counter>(digits: u8) -> Histogram<C> {
-    Histogram::new_with_bounds(1, HIGHEST, digits).expect("these bounds are valid")
+    let mut histogram = Histogram::new_with_bounds(1, USUAL, digits).expect("these bounds are valid");
+    histogram.auto(true);
+    histogram
+}
+
+/// Counts a value of at most [`HIGHEST`].
+fn record<C: Counter>(histogram: &mut Histogram<C>, value: u64) {
+    histogram.record(value).expect("it grows as far as the value");
 }
 
 fn corrected(histogram: &Histogram<u64>, interval_ns: u64) -> Percentiles {
@@ -804,10 +814,17 @@ mod tests {
     }
 
     #[test]
-    fn the_windows_take_a_sixth_of_a_megabyte_and_the_run_two() {
-        let slots = |digits| Stage::ALL.len() * histogram::<u64>(digits).distinct_values();
-        assert!(slots(WINDOW_DIGITS) * size_of::<u32>() < 160 << 10, "{}", slots(WINDOW_DIGITS));
-        assert!(slots(DIGITS) * size_of::<u64>() < 2100 << 10, "{}", slots(DIGITS));
+    fn memory_grows_as_far_as_values_reach_and_no_further_than_some_megabytes() {
+        let bytes = |longest_ns: u64, digits, count: usize| {
+            let mut histogram = histogram::<u64>(digits);
+            record(&mut histogram, longest_ns);
+            assert_eq!(histogram.max(), histogram.highest_equivalent(longest_ns));
+            Stage::ALL.len() * histogram.distinct_values() * count
+        };
+        let (run, window) = (size_of::<u64>(), size_of::<u32>());
+        assert!(bytes(900_000, DIGITS, run) < 900 << 10);
+        assert!(bytes(HIGHEST, DIGITS, run) < 2100 << 10);
+        assert!(bytes(HIGHEST, WINDOW_DIGITS, window) < 160 << 10);
     }
 
     #[test]

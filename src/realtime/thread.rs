@@ -129,6 +129,7 @@ pub fn prepare(config: &Config) -> Grants {
             ),
         ),
     };
+    give_back();
     let memory = if config.lock_memory { lock_memory() } else { Grant::NotAsked };
     if config.lock_memory {
         prefault_code();
@@ -247,6 +248,26 @@ pub fn lock_memory() -> Grant {
     // SAFETY: mlockall takes flags only and changes no memory's contents.
     let locked = check(unsafe { libc::mlockall(flags | libc::MCL_ONFAULT) });
     Grant::from(locked, asked.to_string(), remedy)
+}
+
+/// Lets all threads allocate from one heap: with one for every few threads, each keeps what it has freed. Call it before they
+/// are started; only glibc's allocator is asked. The pinned thread, which allocates nothing, waits for none of them.
+pub fn share_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: mallopt only sets a parameter of the allocator.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
+/// Gives back to the system the pages that were freed since the start, which the allocator keeps for later: locked, they
+/// would stay for good. Only glibc's is asked.
+fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim touches no memory that is in use, and takes its locks itself.
+    unsafe {
+        libc::malloc_trim(0);
+    }
 }
 
 /// Undoes [`lock_memory`].

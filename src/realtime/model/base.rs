@@ -3,9 +3,9 @@
 //! Contract: construction allocates; everything else is called by the pinned thread and does not.
 
 use crate::config::Config;
-use crate::dynamics::{Arm, FourierRls, TemperedRls};
+use crate::dynamics::{Arm, Basis, FourierRls, TemperedRls};
 use crate::learn::{Checkpoint, Refusal, Values};
-use crate::sample::{Motion, PerJoint};
+use crate::sample::{MAX_JOINTS, Motion, PerJoint};
 
 /// A number of parameters beyond this is none that could have been learnt.
 const MOST: f64 = 1e9;
@@ -45,10 +45,41 @@ impl LeastSquares {
         }
     }
 
-    pub(super) fn observe(&mut self, motion: &Motion, effort: &PerJoint) {
+    /// The rigid body's torques for a motion, zero where none is known, and [`LeastSquares::predict`].
+    pub(super) fn predict_both(&self, motion: &Motion) -> (PerJoint, PerJoint) {
         match self {
-            LeastSquares::Rigid(rls) => rls.observe(motion, effort),
-            LeastSquares::Fourier(rls) => rls.observe(motion, effort),
+            LeastSquares::Rigid(rls) => rls.predict_both(motion),
+            LeastSquares::Fourier(rls) => ([0.0; MAX_JOINTS], rls.predict(motion)),
+        }
+    }
+
+    /// Room for what the torques for one motion are linear in; allocates.
+    pub(super) fn basis(&self) -> Basis {
+        match self {
+            LeastSquares::Rigid(rls) => rls.basis(),
+            LeastSquares::Fourier(rls) => rls.basis(),
+        }
+    }
+
+    /// Takes in a sample, of which the motion's basis is filled in.
+    pub(super) fn observe(&mut self, motion: &Motion, effort: &PerJoint, basis: &mut Basis) {
+        match self {
+            LeastSquares::Rigid(rls) => {
+                rls.expand(motion, basis);
+                rls.add(basis, effort);
+            }
+            LeastSquares::Fourier(rls) => {
+                rls.expand(motion, basis);
+                rls.add(basis, effort);
+            }
+        }
+    }
+
+    /// [`LeastSquares::predict`] for the motion of which this is the basis.
+    pub(super) fn torques(&self, basis: &Basis) -> PerJoint {
+        match self {
+            LeastSquares::Rigid(rls) => rls.torques(basis),
+            LeastSquares::Fourier(rls) => rls.torques(basis),
         }
     }
 
@@ -113,13 +144,23 @@ impl LeastSquares {
         checkpoint.insert(&format!("{prefix}.p"), &[size, size], Values::F64(p));
     }
 
-    /// Takes over what a checkpoint holds of it, if anything.
-    pub(super) fn restore(&mut self, checkpoint: &Checkpoint) -> Result<(), Refusal> {
+    /// Takes over what a checkpoint holds of it, if anything; it was built from `config`.
+    pub(super) fn restore(&mut self, checkpoint: &Checkpoint, config: &Config) -> Result<(), Refusal> {
         let prefix = self.prefix();
+        let is_rigid = matches!(self, LeastSquares::Rigid(_));
+        if checkpoint.shape(if is_rigid { "rff.w" } else { "rls.w" }).is_some() {
+            return Err(Refusal::LeastSquares { rigid: !is_rigid });
+        }
         let (name_w, name_p) = (format!("{prefix}.w"), format!("{prefix}.p"));
         if checkpoint.shape(&name_w).is_none() {
             // What was learnt beside the rigid body was learnt beside least squares that knew nothing yet.
             return Ok(());
+        }
+        let (found, wanted) = (checkpoint.metadata().seed, config.seed);
+        if !is_rigid && found != wanted {
+            // The weights are of the features that this seed draws.
+            let (found, wanted) = (found.to_string(), wanted.to_string());
+            return Err(Refusal::Differs { parameter: "learner.seed", found, wanted });
         }
         let (w, p) = self.parameters();
         let (count, size) = (w.len(), p.len().isqrt());

@@ -3,10 +3,11 @@
 //! Contract: called by the pinned thread; some hundred flops per joint and batch, some per joint and sample; no allocation.
 //!
 //! There are three families: the rigid body, least squares on it, and the network on top of whichever of these there is.
-//! Each is an expert as it is and with an integrator y beside it, of gain a = 0.5 and a = 1 per 10 ms, which takes up what
-//! remained of a batch *after* it was learnt from: `y += a (mean(measured - family) - y)`. Three more
-//! repeat the torques measured last: the very last one, and two means of the last few. Of each expert the squared error on the newest batch *before* it was learnt from runs as
-//! `L = 0.9 L + 0.1 mse`; its weight is proportional to `(min L / L)^4`.
+//! Each is an expert with an integrator y beside it, of gain a = 0.5 and a = 1 per 10 ms, which takes up what remained of a
+//! batch *after* it was learnt from, `y += a (mean(measured - family) - y)`; and, but for the rigid body, which learns
+//! nothing, as it is. Three more repeat the torques measured last: the very last one, and two means of the last few. Of each
+//! expert the squared error on the newest batch *before* it was learnt from runs as `L = 0.9 L + 0.1 mse`; its weight is
+//! proportional to `(min L / L)^4`.
 //!
 //! For a torque that is commanded, experts that hand the measured torque back as it was are left out: those three, and
 //! integrators of gain 1.
@@ -293,7 +294,7 @@ impl Mix {
             if !is_member(expert) || !of.scored {
                 return 0.0;
             }
-            ((least + LEAST) / (of.losses[expert] + LEAST)).powf(self.power)
+            raised((least + LEAST) / (of.losses[expert] + LEAST), self.power)
         };
         let weights: [f64; EXPERTS] = std::array::from_fn(weight);
         let sum: f64 = weights.iter().sum();
@@ -354,6 +355,11 @@ impl Mix {
         }
         Ok(())
     }
+}
+
+/// `base^power`, by multiplication where the power is a small whole number, as it is by default.
+fn raised(base: f64, power: f64) -> f64 {
+    if power.fract() == 0.0 && power <= 16.0 { base.powi(power as i32) } else { base.powf(power) }
 }
 
 fn families(of: &Torques, residual: bool) -> [f64; FAMILIES] {

@@ -15,7 +15,8 @@
 //! | `frozen.proofs`, `frozen.motions`, `frozen.count` | F64 `[n, 2]`, `[6, n]`, `[1]` | the networks' gains; mean and squared deviations of the motions learnt from, and their number |
 //!
 //! They belong to the networks (`checkpoint.reload: network`). A part that a checkpoint lacks starts afresh; networks that were
-//! learnt beside least squares are refused where there is none.
+//! learnt beside least squares are refused where there is none, or one of the other kind, or on features of another
+//! `learner.seed`.
 
 use std::path::Path;
 
@@ -209,7 +210,7 @@ impl Learnt {
         let mut restored = self.clone();
         checkpoint.restore(&mut restored.learner, config, joints, reload)?;
         if reload.networks() {
-            restored.restore_parts(checkpoint, joints.len())?;
+            restored.restore_parts(checkpoint, config, joints.len())?;
         }
         if reload != Reload::None {
             restored.new_task();
@@ -217,9 +218,14 @@ impl Learnt {
         Ok(restored)
     }
 
-    fn restore_parts(&mut self, checkpoint: &Checkpoint, joints: usize) -> Result<(), Refusal> {
+    fn restore_parts(
+        &mut self,
+        checkpoint: &Checkpoint,
+        config: &Config,
+        joints: usize,
+    ) -> Result<(), Refusal> {
         match &mut self.rls {
-            Some(rls) => rls.restore(checkpoint)?,
+            Some(rls) => rls.restore(checkpoint, config)?,
             None if LeastSquares::is_in(checkpoint) => {
                 let (found, wanted) = ("true".into(), "false".into());
                 return Err(Refusal::Differs { parameter: "rls.enabled", found, wanted });
@@ -404,6 +410,23 @@ mod tests {
         *again.learnt_mut() = restored;
         again.tune(&tuning);
         assert_eq!(again.predict(&other), model.predict(&other));
+
+        let refused = |config: &Config, arm: Option<Arm>, saved: &Checkpoint, joints: &[String]| {
+            let fresh = InverseDynamics::new(config, arm, joints).unwrap();
+            fresh.learnt().restored(saved, config, joints, Reload::Memory).unwrap();
+            fresh.learnt().restored(saved, config, joints, Reload::Network).unwrap_err().to_string()
+        };
+        let reseeded = Config { seed: config.seed + 1, ..config.clone() };
+        let why = refused(&reseeded, None, &saved, &joints);
+        assert!(why.contains(&format!("learner.seed = {}, but", config.seed)), "{why}");
+        let joints = lwr().joint_names().to_vec();
+        let without = InverseDynamics::new(&config, None, &joints).unwrap();
+        let without = without.learnt().checkpoint(&config, &joints);
+        let why = refused(&config, Some(lwr()), &without, &joints);
+        assert!(why.contains("without a rigid body, but this arm has one: leave the URDF out"), "{why}");
+        let with = checkpoint(&self::model(&config), &config);
+        let why = refused(&config, None, &with, &joints);
+        assert!(why.contains("of a rigid body, but this arm has none: give its URDF"), "{why}");
     }
 
     #[test]

@@ -22,13 +22,14 @@ mod replay;
 
 pub use learnt::Learnt;
 
+use base::LeastSquares;
 use experts::Torques;
 
 use super::gate::{Action, Gate};
 use super::limits::{Limits, LimitsError};
 use super::tuning::Tuning;
 use crate::config::Config;
-use crate::dynamics::Arm;
+use crate::dynamics::{Arm, Basis};
 use crate::learn::{ArmLearner, Batch, LearnError, Reload, Which};
 use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint};
 
@@ -106,9 +107,6 @@ pub trait Model: Send {
     /// The batch is done with, whether or not every joint got its step.
     fn end_batch(&mut self);
 
-    /// Forgets what has been gathered of a batch: the observations to come do not continue those before.
-    fn discard_batch(&mut self) {}
-
     /// A task begins (the paper's phase): what was learnt about learning is kept, what belongs to the last task is not.
     fn new_task(&mut self) {}
 
@@ -182,25 +180,31 @@ pub struct InverseDynamics {
 /// What is known of each sample of the batch, and of a joint's.
 #[derive(Clone, Debug)]
 struct Scratch {
+    /// Where there is least squares, what its torques are linear in.
+    bases: Vec<Basis>,
     /// The base's torques before the batch is learnt from, and after.
     before: Vec<PerJoint>,
     after: Vec<PerJoint>,
     familiarity: Vec<f64>,
     measured: Vec<f64>,
     torques: Vec<Torques>,
+    /// What a network adds as it stands, and when it has learnt from the batch.
     corrections: Vec<f64>,
+    corrected: Vec<f64>,
     shares: [f64; 2],
 }
 
 impl Scratch {
-    fn new(rows: usize) -> Self {
+    fn new(rows: usize, rls: Option<&LeastSquares>) -> Self {
         Scratch {
+            bases: rls.map_or(vec![], |rls| (0..rows).map(|_| rls.basis()).collect()),
             before: vec![[0.0; MAX_JOINTS]; rows],
             after: vec![[0.0; MAX_JOINTS]; rows],
             familiarity: vec![1.0; rows],
             measured: vec![0.0; rows],
             torques: vec![Torques::default(); rows],
             corrections: vec![0.0; rows],
+            corrected: vec![0.0; rows],
             shares: experts::shares(None),
         }
     }
@@ -215,12 +219,13 @@ impl InverseDynamics {
         if let Some(arm) = arm.as_ref().filter(|arm| arm.joint_names() != joints) {
             return Err(ModelError::OtherJoints { arm: arm.joint_names().to_vec(), joints: joints.to_vec() });
         }
+        let learnt = Learnt::new(config, arm.as_ref(), joints)?;
         Ok(InverseDynamics {
-            learnt: Learnt::new(config, arm.as_ref(), joints)?,
+            scratch: Scratch::new(config.batch.max(1), learnt.rls.as_ref()),
+            learnt,
             arm,
             gate: Gate::new(config),
             batch: Batch::new(config, joints.len()),
-            scratch: Scratch::new(config.batch),
             learning: config.learning,
             gap_ns: (config.gap * 1e6) as i64,
             last_stamp_ns: None,
@@ -267,9 +272,15 @@ impl InverseDynamics {
         self.arm.as_ref().map_or([0.0; MAX_JOINTS], |arm| arm.inverse_dynamics(motion))
     }
 
-    /// Beside what the networks learn.
-    fn base(&self, motion: &Motion, rigid_body: &PerJoint) -> PerJoint {
-        self.learnt.rls.as_ref().map_or(*rigid_body, |rls| rls.predict(motion))
+    /// The torque beside which the networks learn.
+    fn base(&self, motion: &Motion) -> PerJoint {
+        self.learnt.rls.as_ref().map_or_else(|| self.rigid_body(motion), |rls| rls.predict(motion))
+    }
+
+    /// The base's torques for new sample number `row` of the batch, of which the rigid body's are known.
+    fn base_of(&self, row: usize, rigid_body: &PerJoint) -> PerJoint {
+        let rls = self.learnt.rls.as_ref().zip(self.scratch.bases.get(row));
+        rls.map_or(*rigid_body, |(rls, basis)| rls.torques(basis))
     }
 
     fn judge(&mut self, joint: usize, learner_mse: f64, rigid_body_mse: f64) {
@@ -284,15 +295,11 @@ impl InverseDynamics {
         }
     }
 
-    /// Fills in what is known of a joint's samples: measured torques and families', with the base before or after the batch was
-    /// learnt from, and its network as it is.
+    /// Fills in what is known of a joint's samples: measured torques and families', with base and network before or after the
+    /// batch was learnt from.
     fn look_at(&mut self, joint: usize, is_learnt: bool) {
-        let Scratch { before, after, measured, torques, corrections, .. } = &mut self.scratch;
-        let corrections = &mut corrections[..self.batch.len()];
-        if self.learnt.networks {
-            self.learnt.learner.corrections_on(joint, Which::Present, &self.batch, corrections);
-        }
-        let base = if is_learnt { after } else { before };
+        let Scratch { before, after, measured, torques, corrections, corrected, .. } = &mut self.scratch;
+        let (base, corrections) = if is_learnt { (after, corrected) } else { (before, corrections) };
         for (row, (observation, rigid_body)) in self.batch.rows().enumerate() {
             measured[row] = observation.effort[joint];
             torques[row] =
@@ -345,8 +352,13 @@ impl Model for InverseDynamics {
     }
 
     fn predict(&mut self, query: &Motion) -> Prediction {
-        let rigid_body = self.rigid_body(query);
-        let base = self.base(query, &rigid_body);
+        let (rigid_body, base) = match &self.learnt.rls {
+            Some(rls) => rls.predict_both(query),
+            None => {
+                let rigid_body = self.rigid_body(query);
+                (rigid_body, rigid_body)
+            }
+        };
         let mut torque = Prediction { rigid_body, ..Prediction::default() };
         let Learnt { learner, mix, frozen, networks, residual, .. } = &mut self.learnt;
         let frozen = frozen.as_ref().filter(|_| !self.learning);
@@ -401,10 +413,15 @@ impl Model for InverseDynamics {
             self.end_batch();
         }
         self.last_stamp_ns = Some(*stamp_ns);
-        self.batch.push(observation, &self.rigid_body(&observation.motion));
-        if let Some(rls) = &mut self.learnt.rls {
-            rls.observe(&observation.motion, &observation.effort);
-        }
+        let basis = self.scratch.bases.get_mut(self.batch.len());
+        let rigid_body = match self.learnt.rls.as_mut().zip(basis) {
+            Some((rls, basis)) => {
+                rls.observe(&observation.motion, &observation.effort, basis);
+                *basis.known()
+            }
+            None => self.rigid_body(&observation.motion),
+        };
+        self.batch.push(observation, &rigid_body);
         self.batch.is_full()
     }
 
@@ -414,9 +431,10 @@ impl Model for InverseDynamics {
         }
         let rows = self.batch.len();
         for (row, (observation, rigid_body)) in self.batch.rows().enumerate() {
-            self.scratch.before[row] = self.base(&observation.motion, rigid_body);
-            self.scratch.familiarity[row] =
-                self.learnt.frozen.as_ref().map_or(1.0, |frozen| frozen.familiarity(&observation.motion));
+            self.scratch.before[row] = self.base_of(row, rigid_body);
+            if let Some(frozen) = self.learnt.frozen.as_ref().filter(|_| !self.learning) {
+                self.scratch.familiarity[row] = frozen.familiarity(&observation.motion);
+            }
         }
         if !self.learning {
             return;
@@ -432,7 +450,7 @@ impl Model for InverseDynamics {
         }
         for row in 0..rows {
             let Some((observation, rigid_body)) = self.batch.rows().nth(row) else { break };
-            let after = self.base(&observation.motion, rigid_body);
+            let after = self.base_of(row, rigid_body);
             if let Some(frozen) = &mut self.learnt.frozen {
                 frozen.meet(&observation.motion);
             }
@@ -442,7 +460,7 @@ impl Model for InverseDynamics {
         if let Some(mut replay) = self.learnt.replay.take() {
             for _ in 0..replay.draws() {
                 let (motion, effort) = replay.draw();
-                let base = self.base(&motion, &self.rigid_body(&motion));
+                let base = self.base(&motion);
                 self.batch.replay(&motion, &effort, &base);
             }
             replay.keep(&self.batch);
@@ -457,14 +475,22 @@ impl Model for InverseDynamics {
         if self.learnt.networks {
             self.prove(joint);
         }
-        self.look_at(joint, false);
         let rows = self.batch.len();
-        let (rigid_body_mse, own_mse) = self.errors(self.learnt.integrator(joint), |_| 1.0);
+        let integrator = self.learnt.integrator(joint);
+        let mut finite = true;
+        if self.learnt.networks {
+            let (before, after) =
+                (&mut self.scratch.corrections[..rows], &mut self.scratch.corrected[..rows]);
+            finite = self.learnt.learner.step_seen(joint, &self.batch, before, after).finite;
+        }
+        // What is scored is what stood before the step.
+        self.look_at(joint, false);
+        let (rigid_body_mse, own_mse) = self.errors(integrator, |_| 1.0);
         let mut mse = own_mse;
         if let Some(mix) = &mut self.learnt.mix {
             mse = mix.score(joint, &self.scratch.measured[..rows], &self.scratch.torques[..rows]);
         }
-        if self.learnt.networks && !self.learnt.learner.step(joint, &self.batch).finite {
+        if !finite {
             mse = f64::NAN;
         }
         if self.learnt.mix.is_some() {
@@ -494,6 +520,10 @@ impl Model for InverseDynamics {
             }
             return;
         }
+        if self.learnt.networks {
+            let corrections = &mut self.scratch.corrections[..self.batch.len()];
+            self.learnt.learner.corrections_on(joint, Which::Present, &self.batch, corrections);
+        }
         self.look_at(joint, false);
         let gain = self.learnt.frozen.as_ref().map(|frozen| frozen.gain(joint));
         let share = |row: usize| gain.map_or(1.0, |gain| gain * self.scratch.familiarity[row]);
@@ -520,14 +550,6 @@ impl Model for InverseDynamics {
         if let Some(mix) = &mut self.learnt.mix {
             mix.end_batch();
         }
-    }
-
-    fn discard_batch(&mut self) {
-        self.end_batch();
-        if let Some(mix) = &mut self.learnt.mix {
-            mix.forget_newest();
-        }
-        (self.last_stamp_ns, self.last_heard_ns) = (None, None);
     }
 
     fn new_task(&mut self) {
@@ -600,11 +622,9 @@ impl Model for InverseDynamics {
         self.end_batch();
         self.learnt.copy_from(&kept.learnt);
         self.gate = kept.gate;
-        for (observation, rigid_body) in kept.batch.rows() {
-            self.batch.push(observation, rigid_body);
-            if let Some(rls) = &mut self.learnt.rls {
-                rls.observe(&observation.motion, &observation.effort);
-            }
+        self.last_stamp_ns = None;
+        for (observation, _) in kept.batch.rows() {
+            self.observe(observation);
         }
         self.learning = kept.learning;
         (self.last_stamp_ns, self.last_heard_ns) = (kept.last_stamp_ns, None);
