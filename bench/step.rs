@@ -156,9 +156,8 @@ fn predict(bencher: Bencher, set: InstructionSet) {
 fn recordings() {
     let data = std::env::var_os("METAGD_DATA").map_or(PathBuf::from("../shared/data"), PathBuf::from);
     let arm = ArmLearner::new(&Config::default(), &names(7)).expect("seven joints");
-    let bytes: usize =
-        (0..7).filter_map(|joint| arm.joint(joint)).map(|joint| joint.network().working_set()).sum();
-    println!("working set of seven joints (weights and two gradients): {} kB\n", bytes / 1000);
+    let bytes = arm.joint(0).map_or(0, |joint| joint.network().working_set(7));
+    println!("working set of seven joints (weights, last gradients, one gradient): {} kB\n", bytes / 1000);
     let files = ["kuka_lwr4plus/kuka_lwr4plus_meas1.csv.gz", "kuka_pickplace/kuka_pickplace_10runs.csv.gz"];
     println!(
         "{:32} {:>6} {:>10} {:>10} {:>10} {:>10} {:>10} {:>9} {:>6}",

@@ -42,24 +42,30 @@ pub enum LearnError {
 
 /// One sample to learn from.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Row {
-    pub(super) observation: Observation,
-    pub(super) rigid_body: PerJoint,
-    /// The torque beside which a network learns: the rigid body's, unless told otherwise.
-    pub(super) base: PerJoint,
-    /// Whether the networks' inputs are finite: ReLU would take a NaN for a silent unit and answer with a number.
-    pub(super) finite: bool,
+struct Row {
+    observation: Observation,
+    rigid_body: PerJoint,
 }
 
-/// Some rows of a batch.
+/// One joint's torques of one sample, Nm.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Torques {
+    pub(super) effort: f64,
+    pub(super) rigid_body: f64,
+    /// Beside which the network learns: the rigid body's, unless told otherwise.
+    pub(super) base: f64,
+}
+
+/// Some rows of a batch, as one joint sees them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part<'a> {
-    pub(super) rows: &'a [Row],
+    pub(super) torques: &'a [Torques],
     /// How many of them are new; the others stand behind them.
     pub(super) fresh: usize,
+    finite: bool,
     /// Of each row so many inputs, filled up to whole blocks.
-    pub(super) inputs: &'a [Lanes<f32>],
-    pub(super) width: usize,
+    inputs: &'a [Lanes<f32>],
+    width: usize,
 }
 
 impl Part<'_> {
@@ -69,7 +75,7 @@ impl Part<'_> {
             return false;
         }
         workspace.set_inputs(self.inputs);
-        self.rows.iter().all(|row| row.finite)
+        self.finite
     }
 }
 
@@ -81,8 +87,12 @@ pub struct Batch {
     joints: usize,
     scaling: Scaling,
     rows: Vec<Row>,
+    /// Joint by joint, room for as many rows as there may be.
+    torques: Vec<Torques>,
     /// Of each row the networks' inputs, which are the same for all joints.
     inputs: Blocks<f32>,
+    /// Whether these are finite: ReLU would take a NaN for a silent unit and answer with a number.
+    finite: Vec<bool>,
     /// How many rows are new; the others stand behind them.
     fresh: usize,
     capacity: usize,
@@ -100,7 +110,9 @@ impl Batch {
             joints,
             scaling: Scaling::from_config(config),
             rows: Vec::with_capacity(rows),
+            torques: vec![Torques::default(); joints * rows],
             inputs: Blocks::zeros(rows * blocks_for(3 * joints)),
+            finite: vec![true; rows],
             fresh: 0,
             capacity,
             replayed,
@@ -122,8 +134,11 @@ impl Batch {
 
     /// Another torque beside which new sample number `sample` is learnt, Nm.
     pub fn set_base(&mut self, sample: usize, base: &PerJoint) {
-        if let Some(row) = self.rows[..self.fresh].get_mut(sample) {
-            row.base = *base;
+        if sample < self.fresh {
+            let rows = self.capacity + self.replayed;
+            for (torques, base) in self.torques.chunks_exact_mut(rows).zip(base) {
+                torques[sample].base = *base;
+            }
         }
     }
 
@@ -143,8 +158,13 @@ impl Batch {
         let inputs = &mut self.inputs[self.rows.len() * blocks..][..blocks];
         let inputs = &mut inputs.as_flattened_mut()[..width];
         self.scaling.input(&observation.motion, inputs);
-        let finite = all_finite(inputs);
-        self.rows.push(Row { observation: *observation, rigid_body: *base, base: *base, finite });
+        let (rows, row) = (self.capacity + self.replayed, self.rows.len());
+        self.finite[row] = all_finite(inputs);
+        let each = self.torques.chunks_exact_mut(rows).zip(&observation.effort).zip(base);
+        for ((torques, &effort), &base) in each {
+            torques[row] = Torques { effort, rigid_body: base, base };
+        }
+        self.rows.push(Row { observation: *observation, rigid_body: *base });
     }
 
     /// How much time the samples stand for, s: their number times the mean distance of their stamps. `None` for fewer
@@ -194,22 +214,24 @@ impl Batch {
     }
 
     /// The last `count` rows, or as many as there are.
-    pub(super) fn newest(&self, count: usize) -> Part<'_> {
-        self.part(self.rows.len().saturating_sub(count)..self.rows.len())
+    pub(super) fn newest(&self, joint: usize, count: usize) -> Part<'_> {
+        self.part(joint, self.rows.len().saturating_sub(count)..self.rows.len())
     }
 
     /// The first `count` new samples, or as many as there are.
-    pub(super) fn first(&self, count: usize) -> Part<'_> {
-        self.part(0..self.fresh.min(count))
+    pub(super) fn first(&self, joint: usize, count: usize) -> Part<'_> {
+        self.part(joint, 0..self.fresh.min(count))
     }
 
-    fn part(&self, rows: Range<usize>) -> Part<'_> {
+    fn part(&self, joint: usize, rows: Range<usize>) -> Part<'_> {
         let blocks = blocks_for(3 * self.joints);
+        let first = joint * (self.capacity + self.replayed);
         Part {
+            torques: self.torques.get(first + rows.start..first + rows.end).unwrap_or_default(),
+            fresh: self.fresh.saturating_sub(rows.start).min(rows.len()),
+            finite: self.finite[rows.clone()].iter().fold(true, |all, finite| all & finite),
             inputs: &self.inputs[rows.start * blocks..rows.end * blocks],
             width: 3 * self.joints,
-            fresh: self.fresh.saturating_sub(rows.start).min(rows.len()),
-            rows: &self.rows[rows],
         }
     }
 

@@ -201,7 +201,7 @@ impl JointLearner {
             Which::Present => &self.network,
             Which::Saved => &self.saved.network,
         };
-        let part = batch.first(self.rows().min(out.len()));
+        let part = batch.first(self.joint, self.rows().min(out.len()));
         if part.enter(network.sizes()[0], workspace) {
             self.hand_out(network.forward_again(part.fresh, workspace), out);
         } else {
@@ -232,16 +232,16 @@ impl JointLearner {
         gradient: &mut Gradient<f32>,
         mut said: Option<[&mut [f64]; 2]>,
     ) -> StepReport {
-        let part = batch.newest(self.targets.len());
-        let (rows, fresh, count) = (part.rows, part.fresh, part.rows.len());
+        let part = batch.newest(self.joint, self.targets.len());
+        let (torques, fresh, count) = (part.torques, part.fresh, part.torques.len());
         if fresh == 0 {
             return StepReport { finite: true, ..StepReport::default() };
         }
         let inputs_finite = part.enter(self.network.sizes()[0], workspace);
-        let (joint, scale) = (self.joint, self.scaling.torque);
-        for (row, target) in rows.iter().zip(&mut self.targets) {
-            let base = if self.residual { row.base[joint] } else { 0.0 };
-            *target = ((row.observation.effort[joint] - base) / scale) as f32;
+        let (scale, per_scale) = (self.scaling.torque, 1.0 / self.scaling.torque);
+        for (of, target) in torques.iter().zip(&mut self.targets) {
+            let base = if self.residual { of.base } else { 0.0 };
+            *target = ((of.effort - base) * per_scale) as f32;
         }
         let targets = &self.targets[..count];
 
@@ -252,14 +252,14 @@ impl JointLearner {
         }
         let per_row = 1.0 / fresh as f64;
         let (mut loss, mut rigid_body_mse) = (0.0, 0.0);
-        for (row, &output) in rows.iter().zip(outputs).take(fresh) {
-            let base = if self.residual { row.base[joint] } else { 0.0 };
-            let effort = row.observation.effort[joint];
-            let error = effort - base - f64::from(output) * scale - self.integrator;
-            let rigid_body_error = effort - row.rigid_body[joint];
-            loss += error * error * per_row;
-            rigid_body_mse += rigid_body_error * rigid_body_error * per_row;
+        for (of, &output) in torques.iter().zip(outputs).take(fresh) {
+            let base = if self.residual { of.base } else { 0.0 };
+            let error = of.effort - base - f64::from(output) * scale - self.integrator;
+            let rigid_body_error = of.effort - of.rigid_body;
+            loss += error * error;
+            rigid_body_mse += rigid_body_error * rigid_body_error;
         }
+        (loss, rigid_body_mse) = (loss * per_row, rigid_body_mse * per_row);
         let mean_left = |outputs: &[f32]| {
             let left = targets[..fresh].iter().zip(outputs).map(|(t, o)| f64::from(*t) - f64::from(*o));
             left.sum::<f64>() * scale * per_row

@@ -117,7 +117,7 @@ pub(super) struct Gradient<T: Real> {
     pub(super) live: Vec<Live>,
     /// By matrix.
     pub(super) extent: Vec<Extent<T>>,
-    /// Whether all that was computed is finite, and none of it beyond [`Real::HUGE`] before clipping.
+    /// Whether all that it was made of is finite, and neither the outputs' nor the biases' gradients were beyond [`Real::HUGE`].
     pub(super) finite: bool,
     /// Whether all of it is to be written down.
     pub(super) dense: bool,
@@ -170,8 +170,6 @@ pub struct Workspace<T: Real> {
     delta: Blocks<T>,
     /// The same, `[blocks of samples][units]`, for two adjacent layers.
     by_unit: [Blocks<T>; 2],
-    /// Whether no activation was beyond [`Real::HUGE`].
-    moderate: bool,
 }
 
 impl<T: Real> Network<T> {
@@ -253,9 +251,10 @@ impl<T: Real> Network<T> {
         &self.layers
     }
 
-    /// The bytes that a learning step touches of a network of this shape: parameters and two gradients.
-    pub fn working_set(&self) -> usize {
-        3 * size_of_val(&*self.params)
+    /// The bytes that a learning step of so many joints touches, with a network of this shape each: parameters and last
+    /// gradients, and one gradient for all.
+    pub fn working_set(&self, joints: usize) -> usize {
+        (2 * joints + 1) * size_of_val(&*self.params)
     }
 
     pub(super) fn matrices(&self) -> &[Matrix] {
@@ -310,16 +309,15 @@ impl<T: Real> Network<T> {
 
     /// [`Network::forward`] of the first `samples` inputs that are in `workspace` already.
     pub(super) fn forward_again<'w>(&self, samples: usize, workspace: &'w mut Workspace<T>) -> &'w [T] {
-        let Workspace { activations, live, outputs, moderate, .. } = workspace;
+        let Workspace { activations, live, outputs, .. } = workspace;
         workspace.samples = samples;
-        *moderate = true;
         let hidden = self.layers.len() - 1;
         for l in 0..hidden {
             let (below, above) = activations.split_at_mut(l + 1);
             let (live_below, live_above) = live.split_at_mut(l + 1);
             let width = self.matrices[2 * l].width;
             let x_blocks = blocks_for(self.sizes[l]);
-            *moderate &= kernel::forward(
+            kernel::forward(
                 self.set,
                 &self.params[self.layer_range(l)],
                 width,
@@ -434,7 +432,7 @@ impl<T: Real> Network<T> {
         let samples = workspace.samples;
         let Gradient { values, live: written, extent, finite, dense, clip, unit } = gradient;
         let (scale, clip) = (T::of(2.0 / samples.max(1) as f64) / *unit, *clip / *unit);
-        let (mut total, mut is_moderate) = (T::zero(), workspace.moderate);
+        let (mut total, mut is_moderate) = (T::zero(), true);
         let each = delta_output.as_flattened_mut().iter_mut().zip(&outputs[..samples]).zip(targets);
         for ((delta, &output), &target) in each {
             *delta = scale * (output - target);
@@ -450,7 +448,6 @@ impl<T: Real> Network<T> {
         values[bias.start][0] = if passes { total.max(-clip).min(clip) } else { T::zero() };
         extent[2 * hidden + 1] = Extent { moved: u32::from(passes), most: total.abs() };
         let reached = |live: &[u16]| live.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
-        is_moderate &= kernel::is_moderate(self.set, &activations[0][..samples * blocks_for(self.sizes[0])]);
         extent[2 * hidden] = kernel::backward_output(
             self.set,
             &self.params[weights.range()],
@@ -556,7 +553,6 @@ impl<T: Real> Workspace<T> {
             delta_output: Blocks::zeros(blocks_for(samples)),
             delta: Blocks::zeros(samples * widest),
             by_unit: [(); 2].map(|()| Blocks::zeros(widest * LANES * blocks_for(samples))),
-            moderate: true,
         }
     }
 

@@ -19,8 +19,8 @@ pub trait Real:
     /// take a hundred times as long.
     const TINY: Self;
 
-    /// What is larger counts as not finite where a gradient is computed: far beyond anything of use, and so far from the
-    /// largest number that a sum of many products of two such is finite.
+    /// What is larger counts as not finite where a gradient is computed: far beyond anything of use, and far enough from the
+    /// largest number that sums of many products with it are finite.
     const HUGE: Self;
 
     /// Whether memories may be evaluated by polynomials near zero (see `centres`): to this type's precision, that is.

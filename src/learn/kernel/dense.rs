@@ -12,8 +12,7 @@ dispatched! {
     /// A hidden layer: `out[s] = relu(bias + x[s] · weights)`, summing over those inputs alone that have their bit in `rows`.
     ///
     /// `weights` is `[inputs][width]` with the bias as its last row, `x` `[samples][x_blocks]`, `out` `[samples][width]`.
-    /// Of each block of units that has a word in `live`, the units above zero for at least one sample get their bits.
-    /// Returns whether no output is beyond [`Real::HUGE`].
+    /// Of each block of units, those above zero for at least one sample get their bits in `live`.
     fn forward = forward_body, (
         weights: &[Lanes<T>],
         width: Width,
@@ -22,12 +21,7 @@ dispatched! {
         x_blocks: usize,
         out: &mut [Lanes<T>],
         live: &mut [u16],
-    ) -> bool
-}
-
-dispatched! {
-    /// Whether nothing is beyond [`Real::HUGE`], or not a number.
-    fn is_moderate = is_moderate_body, (values: &[Lanes<T>]) -> bool
+    )
 }
 
 dispatched! {
@@ -102,28 +96,18 @@ fn forward_body<T: Real, V: Vector<T>, const SUMS: usize>(
     x_blocks: usize,
     out: &mut [Lanes<T>],
     live: &mut [u16],
-) -> bool {
+) {
     let samples = out.len() / width.blocks;
     let layer = Layer { weights, width, rows, x, x_blocks };
+    live.fill(0);
     let mut s = 0;
     while s < samples {
         s += match samples - s {
-            5.. if SUMS >= 5 => layer.samples::<V, SUMS, 5>(s, out),
-            2.. if SUMS >= 2 => layer.samples::<V, SUMS, 2>(s, out),
-            _ => layer.samples::<V, SUMS, 1>(s, out),
+            5.. if SUMS >= 5 => layer.samples::<V, SUMS, 5>(s, out, live),
+            2.. if SUMS >= 2 => layer.samples::<V, SUMS, 2>(s, out, live),
+            _ => layer.samples::<V, SUMS, 1>(s, out, live),
         };
     }
-    let mut moderate = V::ALL;
-    for (block, live) in live.iter_mut().enumerate() {
-        let (mut most, mut at) = (V::zero(), block);
-        for _ in 0..samples {
-            most = most.at_least(V::load(&out[at]));
-            at += width.blocks;
-        }
-        *live = most.above(V::zero());
-        moderate &= most.within(V::splat(T::HUGE));
-    }
-    moderate == V::ALL
 }
 
 struct Layer<'a, T> {
@@ -141,20 +125,21 @@ impl<T: Real> Layer<'_, T> {
         &self,
         s: usize,
         out: &mut [Lanes<T>],
+        live: &mut [u16],
     ) -> usize {
         let mut b = 0;
         while b < self.width.blocks {
             b += match self.width.tile(b, self.width.blocks) {
                 Tile::Whole(4..) | Tile::WithHalf(4..) if S * 4 <= SUMS => {
-                    self.tile::<V, S, 4, false>(s, b, out)
+                    self.tile::<V, S, 4, false>(s, b, out, live)
                 }
-                Tile::WithHalf(3) if S * 4 <= SUMS => self.tile::<V, S, 3, true>(s, b, out),
+                Tile::WithHalf(3) if S * 4 <= SUMS => self.tile::<V, S, 3, true>(s, b, out, live),
                 Tile::Whole(2..) | Tile::WithHalf(2..) if S * 2 <= SUMS => {
-                    self.tile::<V, S, 2, false>(s, b, out)
+                    self.tile::<V, S, 2, false>(s, b, out, live)
                 }
-                Tile::WithHalf(1) if S * 2 <= SUMS => self.tile::<V, S, 1, true>(s, b, out),
-                Tile::WithHalf(0) => self.tile::<V, S, 0, true>(s, b, out),
-                Tile::Whole(_) | Tile::WithHalf(_) => self.tile::<V, S, 1, false>(s, b, out),
+                Tile::WithHalf(1) if S * 2 <= SUMS => self.tile::<V, S, 1, true>(s, b, out, live),
+                Tile::WithHalf(0) => self.tile::<V, S, 0, true>(s, b, out, live),
+                Tile::Whole(_) | Tile::WithHalf(_) => self.tile::<V, S, 1, false>(s, b, out, live),
             };
         }
         S
@@ -167,6 +152,7 @@ impl<T: Real> Layer<'_, T> {
         s: usize,
         b: usize,
         out: &mut [Lanes<T>],
+        live: &mut [u16],
     ) -> usize {
         let (blocks, count) = (self.width.blocks, B + usize::from(HALF));
         let inputs = self.weights.len() / blocks - 1;
@@ -201,23 +187,29 @@ impl<T: Real> Layer<'_, T> {
                 }
             }
         }
+        let (mut on, mut half_on) = ([V::zero(); B], V::Half::zero());
         for (i, (sums, half)) in sums.iter().zip(&halves).enumerate() {
             let out = &mut out[(s + i) * blocks + b..][..count];
-            for (sum, out) in sums.iter().zip(out.iter_mut()) {
-                V::zero().at_least(*sum).store(out);
+            for ((sum, on), out) in sums.iter().zip(&mut on).zip(out.iter_mut()) {
+                let above = V::zero().at_least(*sum);
+                *on = on.or(above);
+                above.store(out);
             }
             if HALF {
-                V::Half::zero().at_least(*half).store(&mut out[B]);
+                let above = V::Half::zero().at_least(*half);
+                half_on = half_on.or(above);
+                above.store(&mut out[B]);
             }
+        }
+        let live = &mut live[b..][..count];
+        for (on, live) in on.iter().zip(live.iter_mut()) {
+            *live |= on.nonzero();
+        }
+        if HALF {
+            live[B] |= half_on.nonzero();
         }
         count
     }
-}
-
-#[inline(always)]
-fn is_moderate_body<T: Real, V: Vector<T>, const SUMS: usize>(values: &[Lanes<T>]) -> bool {
-    values.iter().fold(V::ALL, |moderate, values| moderate & V::load(values).within(V::splat(T::HUGE)))
-        == V::ALL
 }
 
 #[inline(always)]

@@ -45,6 +45,8 @@ pub trait Vector<T: Real>: Copy {
     fn mul_add(self, factor: Self, sum: Self) -> Self;
     /// `sum - self · factor`, likewise.
     fn mul_sub_from(self, factor: Self, sum: Self) -> Self;
+    /// Of numbers that are not negative: not zero where either is not.
+    fn or(self, other: Self) -> Self;
     /// The smaller; `self` if either is not a number.
     fn at_most(self, bound: Self) -> Self;
     /// The larger; `self` if either is not a number.
@@ -192,6 +194,11 @@ impl<T: Real, const FMA: bool> Vector<T> for Array<T, FMA> {
     #[inline(always)]
     fn mul_sub_from(self, factor: Self, sum: Self) -> Self {
         self.zip(Self::zero(), |a, _| -a).mul_add(factor, sum)
+    }
+
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        self.at_least(other)
     }
 
     #[inline(always)]

@@ -64,7 +64,7 @@ mod rates;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub(super) use dense::{backward, backward_output, forward, is_moderate, output, weights_gradient};
+pub(super) use dense::{backward, backward_output, forward, output, weights_gradient};
 pub(super) use lanes::{Array, LANES, Lanes, Vector, blocks_for};
 pub(super) use rates::{descend, descend_along, descend_at, learn, rate};
 

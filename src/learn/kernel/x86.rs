@@ -120,6 +120,12 @@ impl Vector<f32> for Zmm {
     }
 
     #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        // SAFETY: AVX-512 (with DQ) is there.
+        Zmm(unsafe { _mm512_or_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
     fn at_most(self, bound: Self) -> Self {
         // SAFETY: AVX-512 is there. The instruction answers with its second operand if either is not a number.
         Zmm(unsafe { _mm512_min_ps(bound.0, self.0) })
@@ -385,6 +391,12 @@ impl Vector<f32> for Eight {
     }
 
     #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        // SAFETY: AVX2 is there.
+        Eight(unsafe { _mm256_or_ps(self.0, other.0) })
+    }
+
+    #[inline(always)]
     fn at_most(self, bound: Self) -> Self {
         // SAFETY: AVX2 is there. The instruction answers with its second operand if either is not a number.
         Eight(unsafe { _mm256_min_ps(bound.0, self.0) })
@@ -537,6 +549,11 @@ impl Vector<f32> for Ymm {
     #[inline(always)]
     fn mul_sub_from(self, factor: Self, sum: Self) -> Self {
         Ymm(self.0.mul_sub_from(factor.0, sum.0), self.1.mul_sub_from(factor.1, sum.1))
+    }
+
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        self.each(other, Eight::or)
     }
 
     #[inline(always)]
