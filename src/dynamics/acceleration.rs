@@ -16,7 +16,7 @@
 //! All joints share the stamps, so the weights of the samples are computed once per push, not once per joint.
 
 use crate::config::Config;
-use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint};
+use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint, all_finite};
 
 /// The most coefficients a fit can have: velocities of order four are positions of order five.
 const MAX_COEFFICIENTS: usize = 6;
@@ -75,7 +75,7 @@ impl Acceleration {
     /// stamp more than `intake.gap` behind the last one the window starts anew.
     pub fn push(&mut self, stamp_ns: i64, q: &PerJoint, qd: &PerJoint, tau: &PerJoint) -> bool {
         let n = self.joints;
-        if !q[..n].iter().chain(&qd[..n]).chain(&tau[..n]).all(|value| value.is_finite()) {
+        if ![q, qd, tau].iter().all(|values| all_finite(&values[..n])) {
             return false;
         }
         if self.taken > 0 {
