@@ -23,10 +23,13 @@ pub struct Motion {
 impl Motion {
     /// Whether the first `joints` entries of position, velocity and acceleration are all finite.
     pub fn is_finite(&self, joints: usize) -> bool {
-        [&self.q, &self.qd, &self.qdd]
-            .iter()
-            .all(|values| values[..joints].iter().all(|value| value.is_finite()))
+        [&self.q, &self.qd, &self.qdd].iter().all(|values| all_finite(&values[..joints]))
     }
+}
+
+/// Whether all of `values` are finite (written so that it vectorises: no early exit).
+pub(crate) fn all_finite(values: &[f64]) -> bool {
+    values.iter().fold(true, |all, value| all & value.is_finite())
 }
 
 /// A measured motion with the torque that was measured at the same instant: what there is to learn from.

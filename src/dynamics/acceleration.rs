@@ -16,7 +16,7 @@
 //! All joints share the stamps, so the weights of the samples are computed once per push, not once per joint.
 
 use crate::config::Config;
-use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint};
+use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint, all_finite};
 
 /// The most coefficients a fit can have: velocities of order four are positions of order five.
 const MAX_COEFFICIENTS: usize = 6;
@@ -75,7 +75,7 @@ impl Acceleration {
     /// stamp more than `intake.gap` behind the last one the window starts anew.
     pub fn push(&mut self, stamp_ns: i64, q: &PerJoint, qd: &PerJoint, tau: &PerJoint) -> bool {
         let n = self.joints;
-        if !q[..n].iter().chain(&qd[..n]).chain(&tau[..n]).all(|value| value.is_finite()) {
+        if ![q, qd, tau].iter().all(|values| all_finite(&values[..n])) {
             return false;
         }
         if self.taken > 0 {
@@ -130,7 +130,7 @@ impl Acceleration {
     }
 
     fn fit(&mut self) {
-        let len = self.len();
+        let (len, n) = (self.len(), self.joints);
         let newest = *self.at(0);
         let half = 0.5 * (newest.stamp_ns - self.at(len - 1).stamp_ns) as f64;
         let seconds = half * 1e-9;
@@ -153,10 +153,12 @@ impl Acceleration {
             let (powers, slopes) = (powers(s), derivatives(s));
             let weights =
                 [&at_newest, &at_middle].map(|x| (weight * dot(x, &powers), dot(x, &slopes) * seconds));
-            for j in 0..self.joints {
+            // Slices as long as each other: the loop over them vectorises.
+            let (q, qd, origin) = (&sample.motion.q[..n], &sample.motion.qd[..n], &newest.motion.q[..n]);
+            let (a, b) = (&mut a[..n], &mut b[..n]);
+            for j in 0..n {
                 // From the newest position: the weights of a constant add up to nothing but rounding.
-                let q = sample.motion.q[j] - newest.motion.q[j];
-                let qd = sample.motion.qd[j];
+                let (q, qd) = (q[j] - origin[j], qd[j]);
                 a[j] += weights[0].0 * q + weights[0].1 * qd;
                 b[j] += weights[1].0 * q + weights[1].1 * qd;
             }

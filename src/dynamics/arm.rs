@@ -490,10 +490,14 @@ impl Arm {
 
     /// How each link moves in `motion`.
     pub(super) fn moving(&self, motion: &Motion) -> Moving {
-        let mut moving = Moving { places: self.places(&motion.q), twists: ArrayVec::new() };
+        let (mut sin, mut cos) = ([0.0; MAX_JOINTS], [0.0; MAX_JOINTS]);
+        sin_cos(&motion.q[..self.links.len()], &mut sin, &mut cos);
+        let mut moving = Moving { places: ArrayVec::new(), twists: ArrayVec::new() };
         let mut twist = Twist { acceleration: -self.gravity, ..Twist::ZERO };
-        for (j, (link, place)) in self.links.iter().zip(&moving.places).enumerate() {
-            twist = link.twist(&twist, place, motion.qd[j], motion.qdd[j]);
+        for (j, link) in self.links.iter().enumerate() {
+            let place = link.place(motion.q[j], sin[j], cos[j]);
+            twist = link.twist(&twist, &place, motion.qd[j], motion.qdd[j]);
+            moving.places.push(place);
             moving.twists.push(twist);
         }
         moving

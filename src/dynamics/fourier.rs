@@ -13,7 +13,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::StandardNormal;
 
 use super::arm::Arm;
-use super::rls::{Basis, Covariance, Gain, PLAUSIBLE_ERROR, TEMPERED_VARIANCE};
+use super::rls::{Basis, Covariance, Gain, PLAUSIBLE_ERROR, TEMPERED_VARIANCE, dot};
+use super::sin_cos::sin_cos;
 use crate::config::Config;
 use crate::sample::{MAX_JOINTS, Motion, PerJoint};
 
@@ -77,14 +78,13 @@ impl FourierRls {
 
     /// The torques for `motion`, rigid body (if there is one) included, Nm.
     pub fn predict(&self, motion: &Motion) -> PerJoint {
-        let inputs = self.inputs(motion);
-        self.sum(self.rigid_body(motion), (0..=FEATURES).map(|feature| self.feature(feature, &inputs)))
+        self.sum(self.rigid_body(motion), &self.features_of(motion))
     }
 
     /// The weighted features on top of the rigid body's torques.
-    fn sum(&self, rigid_body: PerJoint, features: impl Iterator<Item = f64>) -> PerJoint {
+    fn sum(&self, rigid_body: PerJoint, features: &[f64]) -> PerJoint {
         let mut torques = rigid_body;
-        for (feature, weights) in features.zip(&self.weights) {
+        for (feature, weights) in features.iter().zip(&self.weights) {
             for (torque, weight) in torques[..self.joints].iter_mut().zip(weights) {
                 *torque += feature * weight;
             }
@@ -99,17 +99,14 @@ impl FourierRls {
 
     /// What the torques for `motion` are linear in: the features, which all joints share.
     pub fn expand(&self, motion: &Motion, basis: &mut Basis) {
-        let inputs = self.inputs(motion);
         basis.known = self.rigid_body(motion);
         basis.finite = motion.is_finite(self.joints);
-        for (feature, value) in basis.coefficients.iter_mut().enumerate() {
-            *value = self.feature(feature, &inputs);
-        }
+        basis.coefficients.copy_from_slice(&self.features_of(motion));
     }
 
     /// [`FourierRls::predict`] for the motion of which this is the basis.
     pub fn torques(&self, basis: &Basis) -> PerJoint {
-        self.sum(basis.known, basis.coefficients.iter().copied())
+        self.sum(basis.known, &basis.coefficients)
     }
 
     /// Adds one sample to the batch: a motion and the torques measured with it, Nm. A sample that is not finite is left
@@ -206,13 +203,21 @@ impl FourierRls {
         inputs
     }
 
-    /// The value of one feature; the one past the last phase is constant.
-    fn feature(&self, feature: usize, inputs: &[f64]) -> f64 {
-        let Some(phase) = self.phases.get(feature) else { return 1.0 };
+    /// The values of all features, of which the last is constant.
+    fn features_of(&self, motion: &Motion) -> [f64; FEATURES + 1] {
         let width = 3 * self.joints;
-        let frequencies = &self.frequencies[feature * width..][..width];
-        let angle: f64 = frequencies.iter().zip(inputs).map(|(frequency, input)| frequency * input).sum();
-        (2.0 / FEATURES as f64).sqrt() * (angle + phase).cos()
+        let inputs = &self.inputs(motion)[..width];
+        let mut angles = [0.0; FEATURES];
+        let rows = self.frequencies.chunks_exact(width.max(1)).zip(&self.phases);
+        for (angle, (frequencies, phase)) in angles.iter_mut().zip(rows) {
+            *angle = dot(frequencies, inputs) + phase;
+        }
+        let (mut sines, mut cosines) = ([0.0; FEATURES], [0.0; FEATURES]);
+        sin_cos(&angles, &mut sines, &mut cosines);
+        let mut features = [1.0; FEATURES + 1];
+        let scale = (2.0 / FEATURES as f64).sqrt();
+        features.iter_mut().zip(cosines).for_each(|(feature, cosine)| *feature = scale * cosine);
+        features
     }
 }
 

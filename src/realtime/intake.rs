@@ -26,7 +26,7 @@ use arrayvec::ArrayVec;
 use crate::config::Config;
 use crate::dynamics::Acceleration;
 use crate::msg::{JointStateView, MAX_NAMES, Name};
-use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint, Sample};
+use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint, Sample, all_finite};
 
 /// Backward stamps in a row after which the source's clock is taken to have been reset.
 const CLOCK_RESET_AFTER: u32 = 10;
@@ -261,7 +261,7 @@ impl Intake {
                 return Err(DropReason::WrongLength);
             }
             let torque = padded(joints, |joint| message.effort[usize::from(at[joint])]);
-            if torque.iter().all(|tau| tau.is_finite()) { Ok(torque) } else { Err(DropReason::NonFinite) }
+            if all_finite(&torque) { Ok(torque) } else { Err(DropReason::NonFinite) }
         });
         let torque = torque.inspect_err(|_| self.drops.count(DropReason::Torque))?;
         if self.torques.is_full() {
@@ -387,7 +387,7 @@ impl Intake {
         effort: Option<PerJoint>,
     ) -> Result<Sample, DropReason> {
         let values = [Some(&q), Some(&qd), qdd.as_ref(), effort.as_ref()];
-        if !values.iter().flatten().all(|values| values.iter().all(|value| value.is_finite())) {
+        if !values.iter().flatten().all(|values| all_finite(*values)) {
             return Err(DropReason::NonFinite);
         }
         self.accept_stamp(stamp_ns)?;
@@ -402,7 +402,7 @@ impl Intake {
             None => {
                 self.acceleration.push(stamp_ns, &q, &qd, &effort);
                 self.efforts_known = if known { self.efforts_known + 1 } else { 0 };
-                let qdd = self.acceleration.one_sided().filter(all_finite).unwrap_or_default();
+                let qdd = self.acceleration.one_sided().filter(|qdd| all_finite(qdd)).unwrap_or_default();
                 let centred = self.acceleration.centred().filter(|centred| {
                     self.efforts_known > self.acceleration.lag() && centred.motion.is_finite(MAX_JOINTS)
                 });
@@ -477,10 +477,6 @@ impl Spacing {
         self.gaps += 1;
         (steps - 1.0) as u64
     }
-}
-
-fn all_finite(values: &PerJoint) -> bool {
-    values.iter().all(|value| value.is_finite())
 }
 
 fn padded(joints: usize, value: impl Fn(usize) -> f64) -> PerJoint {
