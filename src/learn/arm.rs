@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::joint::Scaling;
 use super::kernel::{Lanes, blocks_for};
 use super::network::{Blocks, Gradient};
-use super::real::all_finite;
+use super::real::{all_finite, all_moderate};
 use super::{InstructionSet, JointLearner, Rates, Reload, StepReport, Workspace};
 use crate::config::Config;
 use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint};
@@ -62,20 +62,21 @@ pub(super) struct Part<'a> {
     pub(super) torques: &'a [Torques],
     /// How many of them are new; the others stand behind them.
     pub(super) fresh: usize,
-    finite: bool,
+    moderate: bool,
     /// Of each row so many inputs, filled up to whole blocks.
     inputs: &'a [Lanes<f32>],
     width: usize,
 }
 
 impl Part<'_> {
-    /// Makes its rows the inputs of the next pass of a network of `width` inputs; false if they are not finite or not as many.
+    /// Makes its rows the inputs of the next pass of a network of `width` inputs; false if they are not finite, or
+    /// beyond [`Real::HUGE`](super::Real::HUGE), or not as many.
     pub(super) fn enter(&self, width: usize, workspace: &mut Workspace<f32>) -> bool {
         if self.width != width {
             return false;
         }
         workspace.set_inputs(self.inputs);
-        self.finite
+        self.moderate
     }
 }
 
@@ -91,8 +92,9 @@ pub struct Batch {
     torques: Vec<Torques>,
     /// Of each row the networks' inputs, which are the same for all joints.
     inputs: Blocks<f32>,
-    /// Whether these are finite: ReLU would take a NaN for a silent unit and answer with a number.
-    finite: Vec<bool>,
+    /// Whether these are numbers, and not so large that sums of what comes of them overflow: ReLU would take a NaN for a
+    /// silent unit and answer with a number.
+    moderate: Vec<bool>,
     /// How many rows are new; the others stand behind them.
     fresh: usize,
     capacity: usize,
@@ -100,7 +102,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Room for `learner.batch` samples of an arm with `joints` joints and, with `replay.enabled`, for as many replayed ones.
+    /// Room for `learner.batch` samples of an arm with `joints` joints and, with `replay.enabled`, for as many replayed ones. It
+    /// scales what goes in as `config` says, so the learner's has to say the same.
     pub fn new(config: &Config, joints: usize) -> Self {
         let joints = joints.min(MAX_JOINTS);
         let capacity = config.batch.max(1);
@@ -112,7 +115,7 @@ impl Batch {
             rows: Vec::with_capacity(rows),
             torques: vec![Torques::default(); joints * rows],
             inputs: Blocks::zeros(rows * blocks_for(3 * joints)),
-            finite: vec![true; rows],
+            moderate: vec![true; rows],
             fresh: 0,
             capacity,
             replayed,
@@ -135,8 +138,8 @@ impl Batch {
     /// Another torque beside which new sample number `sample` is learnt, Nm.
     pub fn set_base(&mut self, sample: usize, base: &PerJoint) {
         if sample < self.fresh {
-            let rows = self.capacity + self.replayed;
-            for (torques, base) in self.torques.chunks_exact_mut(rows).zip(base) {
+            let room = self.room();
+            for (torques, base) in self.torques.chunks_exact_mut(room).zip(base) {
                 torques[sample].base = *base;
             }
         }
@@ -153,18 +156,23 @@ impl Batch {
     }
 
     fn add(&mut self, observation: &Observation, base: &PerJoint) {
+        let (room, row) = (self.room(), self.rows.len());
         let width = 3 * self.joints;
         let blocks = blocks_for(width);
-        let inputs = &mut self.inputs[self.rows.len() * blocks..][..blocks];
+        let inputs = &mut self.inputs[row * blocks..][..blocks];
         let inputs = &mut inputs.as_flattened_mut()[..width];
         self.scaling.input(&observation.motion, inputs);
-        let (rows, row) = (self.capacity + self.replayed, self.rows.len());
-        self.finite[row] = all_finite(inputs);
-        let each = self.torques.chunks_exact_mut(rows).zip(&observation.effort).zip(base);
+        self.moderate[row] = all_moderate(inputs);
+        let each = self.torques.chunks_exact_mut(room).zip(&observation.effort).zip(base);
         for ((torques, &effort), &base) in each {
             torques[row] = Torques { effort, rigid_body: base, base };
         }
         self.rows.push(Row { observation: *observation, rigid_body: *base });
+    }
+
+    /// How many rows it has room for.
+    fn room(&self) -> usize {
+        self.capacity + self.replayed
     }
 
     /// How much time the samples stand for, s: their number times the mean distance of their stamps. `None` for fewer
@@ -225,11 +233,11 @@ impl Batch {
 
     fn part(&self, joint: usize, rows: Range<usize>) -> Part<'_> {
         let blocks = blocks_for(3 * self.joints);
-        let first = joint * (self.capacity + self.replayed);
+        let first = joint * self.room();
         Part {
             torques: self.torques.get(first + rows.start..first + rows.end).unwrap_or_default(),
             fresh: self.fresh.saturating_sub(rows.start).min(rows.len()),
-            finite: self.finite[rows.clone()].iter().fold(true, |all, finite| all & finite),
+            moderate: self.moderate[rows.clone()].iter().all(|moderate| *moderate),
             inputs: &self.inputs[rows.start * blocks..rows.end * blocks],
             width: 3 * self.joints,
         }
@@ -750,6 +758,8 @@ mod tests {
         let mut arm = ArmLearner::new(&config, &names(2)).unwrap();
         assert!(arm.predict_joint(2, &Motion::default(), 0.0).is_nan());
         assert!(!arm.step(99, &batch(2, 10, 0)).finite);
+        assert!(!arm.step(1, &batch(1, 10, 0)).finite);
+        assert!(!arm.step(0, &batch(1, 10, 0)).finite);
         arm.snapshot(99);
         arm.restore(99);
         let before = arm.joint(0).unwrap().network().params();
@@ -858,12 +868,21 @@ mod tests {
             preset in prop::sample::select(vec!["robot", "paper"]),
             learner in prop::sample::select(LEARNERS),
             values in prop::collection::vec(
-                prop_oneof![8 => -5.0f64..5.0, 1 => any::<f64>(), 1 => -1e6f64..1e6, 1 => Just(f64::NAN)], 40),
+                prop_oneof![
+                    8 => -5.0f64..5.0,
+                    1 => any::<f64>(),
+                    1 => -1e6f64..1e6,
+                    1 => prop::sample::select(vec![f64::NAN, 1e14, 1e20, -1e30, 1e37, -3e38]),
+                ],
+                40,
+            ),
+            set in prop::sample::select(InstructionSet::available()),
         ) {
             let config = Config {
                 hidden: vec![6, 5], batch: 2, learner: learner.into(), ..Config::preset(preset)
             };
             let mut arm = ArmLearner::new(&config, &names(1)).unwrap();
+            arm.set_instructions(set);
             for pair in values.chunks_exact(8) {
                 let mut batch = room(1, 2);
                 for v in pair.chunks_exact(4) {
@@ -874,6 +893,9 @@ mod tests {
                 arm.step(0, &batch);
                 let joint = arm.joint(0).unwrap();
                 prop_assert!(joint.network().params().iter().all(|p| p.is_finite()));
+                for memory in joint.optimiser().groups().filter_map(|group| group.memory()) {
+                    prop_assert!(memory.rates().iter().all(|rate| (0.99e-9..=1.0).contains(rate)));
+                }
                 prop_assert!(joint.integrator().is_finite());
                 prop_assert!(arm.predict_joint(0, &motion_of_ones(), 0.0).is_finite());
             }

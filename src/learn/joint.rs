@@ -10,7 +10,7 @@
 //! network leaves over: once per batch, `y += gain · (mean(measured - rigid body - network) - y)`, by default with the
 //! network as it is after its update.
 
-use super::arm::Which;
+use super::arm::{Torques, Which};
 use super::kernel::{InstructionSet, LANES};
 use super::network::Gradient;
 use super::{Batch, LearnError, Memory, MetaGd, Network, Reload, Workspace};
@@ -31,7 +31,8 @@ pub struct StepReport {
     pub mean_rate: f64,
     /// Share of the network's hidden units that were on for at least one sample.
     pub live_units: f64,
-    /// False if the batch, the loss or the gradient was not finite: the step was refused and nothing has changed.
+    /// False if the batch, the loss or the gradient was not finite, or larger than
+    /// [`Real::HUGE`](super::Real::HUGE): the step was refused and nothing has changed.
     pub finite: bool,
 }
 
@@ -232,42 +233,46 @@ impl JointLearner {
         gradient: &mut Gradient<f32>,
         mut said: Option<[&mut [f64]; 2]>,
     ) -> StepReport {
+        for out in said.iter_mut().flatten() {
+            out.fill(f64::NAN);
+        }
         let part = batch.newest(self.joint, self.targets.len());
         let (torques, fresh, count) = (part.torques, part.fresh, part.torques.len());
         if fresh == 0 {
             return StepReport { finite: true, ..StepReport::default() };
         }
-        let inputs_finite = part.enter(self.network.sizes()[0], workspace);
+        let per_row = 1.0 / fresh as f64;
+        let body_error = |of: &Torques| (of.effort - of.rigid_body).powi(2);
+        let rigid_body_mse = torques.iter().take(fresh).map(body_error).sum::<f64>() * per_row;
+        if !part.enter(self.network.sizes()[0], workspace) {
+            return StepReport { loss_before: f64::NAN, rigid_body_mse, ..StepReport::default() };
+        }
         let (scale, per_scale) = (self.scaling.torque, 1.0 / self.scaling.torque);
+        let residual = self.residual;
+        let left = |of: &Torques| of.effort - if residual { of.base } else { 0.0 };
         for (of, target) in torques.iter().zip(&mut self.targets) {
-            let base = if self.residual { of.base } else { 0.0 };
-            *target = ((of.effort - base) * per_scale) as f32;
+            *target = (left(of) * per_scale) as f32;
         }
         let targets = &self.targets[..count];
 
         let outputs = self.network.forward_again(count, workspace);
         for out in said.iter_mut().flatten() {
             // If the step is refused, nothing will have changed.
-            self.hand_out(if inputs_finite { &outputs[..fresh] } else { &[] }, out);
+            self.hand_out(&outputs[..fresh], out);
         }
-        let per_row = 1.0 / fresh as f64;
-        let (mut loss, mut rigid_body_mse) = (0.0, 0.0);
+        let mut loss = 0.0;
         for (of, &output) in torques.iter().zip(outputs).take(fresh) {
-            let base = if self.residual { of.base } else { 0.0 };
-            let error = of.effort - base - f64::from(output) * scale - self.integrator;
-            let rigid_body_error = of.effort - of.rigid_body;
+            let error = left(of) - f64::from(output) * scale - self.integrator;
             loss += error * error;
-            rigid_body_mse += rigid_body_error * rigid_body_error;
         }
-        (loss, rigid_body_mse) = (loss * per_row, rigid_body_mse * per_row);
+        loss *= per_row;
         let mean_left = |outputs: &[f32]| {
             let left = targets[..fresh].iter().zip(outputs).map(|(t, o)| f64::from(*t) - f64::from(*o));
             left.sum::<f64>() * scale * per_row
         };
         let left_before = mean_left(outputs);
         let refused = StepReport { loss_before: loss, rigid_body_mse, ..StepReport::default() };
-        let finite = [loss, rigid_body_mse, left_before].iter().all(|value| value.is_finite());
-        if !finite || !inputs_finite {
+        if ![loss, rigid_body_mse, left_before].iter().all(|value| value.is_finite()) {
             return refused;
         }
 
@@ -281,18 +286,18 @@ impl JointLearner {
             return refused;
         }
 
-        let mut left = left_before;
+        let mut mean = left_before;
         if said.is_some() || (self.gain > 0.0 && self.after_update) {
             let outputs = self.network.forward_again(fresh, workspace);
             if let Some([_, after]) = said {
                 self.hand_out(outputs, after);
             }
             if self.after_update {
-                left = mean_left(outputs);
+                mean = mean_left(outputs);
             }
         }
-        if self.gain > 0.0 && left.is_finite() {
-            self.integrator += self.share(batch.seconds()) * (left - self.integrator);
+        if self.gain > 0.0 && mean.is_finite() {
+            self.integrator += self.share(batch.seconds()) * (mean - self.integrator);
         }
         StepReport {
             loss_before: loss,

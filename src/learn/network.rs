@@ -431,13 +431,14 @@ impl<T: Real> Network<T> {
         let Workspace { activations, live, outputs, delta_output, delta, by_unit, .. } = workspace;
         let samples = workspace.samples;
         let Gradient { values, live: written, extent, finite, dense, clip, unit } = gradient;
-        let (scale, clip) = (T::of(2.0 / samples.max(1) as f64) / *unit, *clip / *unit);
+        let (clip, huge) = (*clip / *unit, T::HUGE / *unit);
+        let scale = T::of(2.0 / samples.max(1) as f64) / *unit;
         let (mut total, mut is_moderate) = (T::zero(), true);
         let each = delta_output.as_flattened_mut().iter_mut().zip(&outputs[..samples]).zip(targets);
         for ((delta, &output), &target) in each {
             *delta = scale * (output - target);
             total += *delta;
-            is_moderate &= delta.abs() <= T::HUGE;
+            is_moderate &= delta.abs() <= huge;
         }
         if *dense {
             values.as_flattened_mut().fill(T::zero());
@@ -447,7 +448,6 @@ impl<T: Real> Network<T> {
         let passes = total.abs() > T::TINY;
         values[bias.start][0] = if passes { total.max(-clip).min(clip) } else { T::zero() };
         extent[2 * hidden + 1] = Extent { moved: u32::from(passes), most: total.abs() };
-        let reached = |live: &[u16]| live.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
         extent[2 * hidden] = kernel::backward_output(
             self.set,
             &self.params[weights.range()],
@@ -461,13 +461,13 @@ impl<T: Real> Network<T> {
             delta,
         );
         if !*dense {
-            written[2 * hidden].blocks = reached(&live[hidden]);
+            written[2 * hidden].blocks = kernel::reached(&live[hidden]);
         }
         for l in (0..hidden).rev() {
             let width = self.matrices[2 * l].width;
             let x_blocks = blocks_for(self.sizes[l]);
             let x = &activations[l][..samples * x_blocks];
-            let reached = reached(&live[l + 1]);
+            let reached = kernel::reached(&live[l + 1]);
             let (extents, is_finite) = kernel::weights_gradient(
                 self.set,
                 x,
@@ -477,11 +477,13 @@ impl<T: Real> Network<T> {
                 width,
                 reached,
                 clip,
+                huge,
                 &mut values[self.layer_range(l)],
             );
             [extent[2 * l], extent[2 * l + 1]] = extents;
             is_moderate &= is_finite;
             if !*dense {
+                // A few words: a call of `memcpy` takes longer.
                 for (written, live) in written[2 * l].rows.iter_mut().zip(&live[l]) {
                     *written = *live;
                 }

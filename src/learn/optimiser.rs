@@ -54,7 +54,8 @@ impl LearnerName {
 /// What one step did.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Update {
-    /// False if a gradient was not finite: the step was refused and nothing has changed.
+    /// False if a gradient was not finite (or, a network's, larger than [`Real::HUGE`]): the step was refused and nothing has
+    /// changed.
     pub finite: bool,
     /// Sum of the rates applied to the coordinates that moved.
     pub rate_sum: f64,
@@ -146,7 +147,7 @@ impl<T: Real> Adam<T> {
                 *direction = adam(m, s, g.max(-bound).min(bound)).max(-clip).min(clip);
                 *feature = m.max(-clip).min(clip) / unit;
             }
-            // Not looked at.
+            // Nobody has looked: every block will be.
             extent.most = T::max_value();
         }
     }

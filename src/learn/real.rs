@@ -124,6 +124,11 @@ pub(super) fn all_finite<T: Real>(values: &[T]) -> bool {
     values.iter().fold(true, |all, value| all & value.is_finite())
 }
 
+/// Whether none of `values` is beyond [`Real::HUGE`], and all are numbers.
+pub(super) fn all_moderate<T: Real>(values: &[T]) -> bool {
+    values.iter().fold(true, |all, value| all & (value.abs() <= T::HUGE))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,8 +44,12 @@ impl Definition {
     }
 
     fn step(&mut self, params: &mut [f64], gradient: &[f64]) {
+        self.step_along(params, gradient, gradient);
+    }
+
+    fn step_along(&mut self, params: &mut [f64], feature: &[f64], direction: &[f64]) {
         let clip = self.settings.clip;
-        let clipped: Vec<f64> = gradient.iter().map(|g| g.clamp(-clip, clip)).collect();
+        let clipped: Vec<f64> = feature.iter().map(|g| g.clamp(-clip, clip)).collect();
         let mut u = vec![0.0; self.v.len()];
         for (g, before) in clipped.iter().zip(&self.previous) {
             let product = g * before;
@@ -61,12 +65,29 @@ impl Definition {
         for (v, u) in self.v.iter_mut().zip(u) {
             *v = (*v + self.settings.rate * u).clamp(MIN_RATE, MAX_RATE);
         }
-        for (param, g) in params.iter_mut().zip(&clipped) {
+        for ((param, g), direction) in params.iter_mut().zip(&clipped).zip(direction) {
             let a = self.activations(*g);
             let weighted: f64 = a.iter().zip(&self.v).map(|(a, v)| a * v).sum();
-            *param -= weighted / a.iter().sum::<f64>() * g;
+            *param -= weighted / a.iter().sum::<f64>() * direction.clamp(-clip, clip);
         }
         self.previous = clipped;
+    }
+}
+
+/// Adam's first and second moments.
+#[derive(Clone, Default)]
+struct Moments(Vec<f64>, Vec<f64>);
+
+impl Moments {
+    /// What a memory looks up, and where to go.
+    fn follow(&mut self, gradient: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        self.0.resize(gradient.len(), 0.0);
+        self.1.resize(gradient.len(), 0.0);
+        for ((m, s), g) in self.0.iter_mut().zip(&mut self.1).zip(gradient) {
+            (*m, *s) = (0.9 * *m + 0.1 * g, 0.999 * *s + 0.001 * g * g);
+        }
+        let direction = self.0.iter().zip(&self.1).map(|(m, s)| m / (s.sqrt() + 1e-8)).collect();
+        (self.0.clone(), direction)
     }
 }
 
@@ -144,34 +165,64 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     /// Any number of models, any width, spacing, clip and gradients: the memory pass is its definition, to single precision.
+    /// Beside one memory there is another, whose gradients come in another unit, and a group that has none.
     #[test]
     fn memories_agree_with_their_definition(
         settings in any_memory(),
+        base in prop_oneof![3 => Just(Base::Gd), 1 => Just(Base::Adam)],
         size in 1usize..70,
         gradients in prop::collection::vec(prop::collection::vec(any_gradient(), 70), 6),
     ) {
+        let other = MemorySettings { models: settings.models / 2 + 2, width: 1.3 * settings.width, ..settings };
+        let parts = [0..size, 0..5, 60..63];
         for set in InstructionSet::available() {
-            let memory = Memory::<f32>::new(&settings, 0.03);
-            let mut group = MetaGd::<f32>::new(Base::Gd, 0.03, settings.clip, vec![(size, Some(memory))]);
-            group.set_instructions(set);
-            let mut definition = Definition::new(&settings, f64::from(0.03f32), size);
-            let (mut params, mut expected) = (vec![0.0f32; size], vec![0.0f64; size]);
+            let memory = |settings| Some(Memory::<f32>::new(settings, 0.03));
+            let groups = vec![(size, memory(&settings)), (5, memory(&other)), (3, None)];
+            let mut optimiser = MetaGd::<f32>::new(base, 0.03, settings.clip, groups);
+            optimiser.set_instructions(set);
+            let rate = f64::from(0.03f32);
+            let mut definitions = [Definition::new(&settings, rate, size), Definition::new(&other, rate, 5)];
+            let mut moments: [Moments; 2] = Default::default();
+            let (mut params, mut expected) = (vec![0.0f32; size + 8], vec![0.0f64; size + 8]);
             for gradient in &gradients {
-                let gradient = &gradient[..size];
+                let gradient: Vec<f32> = parts.iter().flat_map(|part| &gradient[part.clone()]).copied().collect();
                 let wide: Vec<f64> = gradient.iter().map(|g| f64::from(*g)).collect();
-                group.step(&mut params, gradient);
-                definition.step(&mut expected, &wide);
-                // Where rounding decides on which side of a narrow Gaussian's flank a gradient lies, it is magnified.
-                let flank = (0.5 / settings.width).max(1.0).powi(2);
-                let scale = settings.clip * most(definition.v.iter().copied()) + most(expected.iter().copied());
-                for (p, e) in params.iter().zip(&expected) {
-                    let off = (f64::from(*p) - e).abs();
-                    prop_assert!(off <= 1e-5 * flank * scale, "{:?}: {} not {}", set, p, e);
+                let update = optimiser.step(&mut params, &gradient);
+                prop_assert!(update.finite && (0.0..1.0001).contains(&update.mean_rate()), "{:?}: {:?}", set, update);
+                let ranges = [0..size, size..size + 5];
+                for ((definition, moments), range) in definitions.iter_mut().zip(&mut moments).zip(ranges) {
+                    let (wide, expected) = (&wide[range.clone()], &mut expected[range.clone()]);
+                    let (feature, direction) = moments.follow(wide);
+                    match base {
+                        Base::Gd => definition.step(expected, wide),
+                        Base::Adam => definition.step_along(expected, &feature, &direction),
+                    }
+                    let settings = &definition.settings;
+                    // Where rounding decides on which side of a narrow Gaussian's flank a gradient lies, it is magnified.
+                    let flank = (0.5 / settings.width).max(1.0).powi(2);
+                    let scale = settings.clip.max(if base == Base::Adam { 1.0 } else { 0.0 })
+                        * most(definition.v.iter().copied())
+                        + most(expected.iter().copied());
+                    for (p, e) in params[range].iter().zip(expected) {
+                        let off = (f64::from(*p) - *e).abs();
+                        prop_assert!(off <= 1e-5 * flank * scale, "{:?}: {} not {}", set, p, e);
+                    }
                 }
-                let memory = group.groups().next().unwrap().memory().unwrap();
-                for (v, e) in memory.rates().iter().zip(&definition.v) {
-                    let off = (f64::from(*v) - e).abs();
-                    prop_assert!(off <= 1e-6 * flank * (e + settings.rate), "{:?}: {} not {}", set, v, e);
+                for (group, definition) in optimiser.groups().zip(&definitions) {
+                    let settings = &definition.settings;
+                    let flank = (0.5 / settings.width).max(1.0).powi(2);
+                    // Adam's moments are rounded before they are looked up, in narrow Gaussians as well.
+                    let allowed = if base == Base::Adam { 1e-5 } else { 1e-6 };
+                    for (v, e) in group.memory().unwrap().rates().iter().zip(&definition.v) {
+                        let off = (f64::from(*v) - e).abs();
+                        prop_assert!(off <= allowed * flank * (e + settings.rate), "{:?}: {} not {}", set, v, e);
+                    }
+                }
+                if base == Base::Gd {
+                    for (p, (e, g)) in params[size + 5..].iter().zip(expected[size + 5..].iter_mut().zip(&wide[size + 5..])) {
+                        *e -= rate * g.clamp(-settings.clip, settings.clip);
+                        prop_assert!((f64::from(*p) - *e).abs() <= 1e-5 * settings.clip, "{:?}: {} not {}", set, p, e);
+                    }
                 }
             }
         }
@@ -205,6 +256,9 @@ proptest! {
             network.set_instructions(set);
             let mut optimiser = MetaGd::for_network(&config, &network, &mut None);
             optimiser.set_instructions(set);
+            // Another one learns with the same buffers, as the next joint does; and some of its steps are refused.
+            let mut neighbour = Network::<f32>::new(inputs, &hidden, seed as u64, 1);
+            let mut neighbours = optimiser.clone();
             let mut gradient = optimiser.gradient();
             let mut workspace = Workspace::new(&network, samples);
 
@@ -239,6 +293,14 @@ proptest! {
                 network.gather_live(&mut workspace, optimiser.previous_mut());
                 network.backward(&targets, &mut workspace, &mut gradient);
                 optimiser.step_blocks(network.blocks_mut(), &mut gradient);
+                let others: Vec<f32> = x.iter().map(|x| 30.0 * x).collect();
+                for target in [1e3, f32::NAN, f32::INFINITY] {
+                    neighbour.forward(&others, &mut workspace);
+                    neighbour.gather_live(&mut workspace, neighbours.previous_mut());
+                    neighbour.backward(&vec![target; samples], &mut workspace, &mut gradient);
+                    let update = neighbours.step_blocks(neighbour.blocks_mut(), &mut gradient);
+                    prop_assert_eq!(update.finite, target.is_finite());
+                }
                 let off = network.params().iter().zip(&expected).map(|(p, e)| (f64::from(*p) - e).powi(2)).sum::<f64>().sqrt();
                 // A unit within rounding of its kink may be on in one and off in the other.
                 prop_assert!(off < 2e-4, "{:?} step {}: weights off by {:e}", set, step, off);
@@ -268,5 +330,44 @@ fn units_change_places_and_nobody_sees_it() {
     let again = network.forward(&[0.3, -0.2, 0.9, 0.3, -0.2, 0.8], &mut workspace);
     for (a, b) in again.iter().zip(&outputs) {
         assert!((a - b).abs() < 1e-6, "{a} {b}");
+    }
+}
+
+/// Sixteen units that are silent in the middle of a layer: nothing of them, nor of what a buffer held before, is in a gradient.
+#[test]
+fn a_block_of_silent_units_in_the_middle_has_no_gradient() {
+    for (set, dense) in InstructionSet::available().into_iter().flat_map(|set| [(set, true), (set, false)]) {
+        let mut network = Network::<f32>::new(3, &[48, 48], 5, 0);
+        let mut params = network.params();
+        for layer in &network.layers()[..2] {
+            for (unit, bias) in params[layer.bias.clone()].iter_mut().enumerate() {
+                *bias = if (16..32).contains(&unit) { -100.0 } else { 1.0 };
+            }
+        }
+        network.set_params(&params);
+        network.set_instructions(set);
+        let mut workspace = Workspace::new(&network, 2);
+        let (x, targets) = ([0.3f32, -0.2, 0.9, 0.3, -0.2, 0.8], [0.5f32, 0.4]);
+        let mut gradient = Gradient::new(network.matrices(), dense, 2.0, 1.0);
+        gradient.values.as_flattened_mut().fill(1e3);
+        network.forward(&x, &mut workspace);
+        network.backward(&[f32::NAN; 2], &mut workspace, &mut gradient);
+        assert!(!gradient.finite);
+        network.forward(&x, &mut workspace);
+        network.backward(&targets, &mut workspace, &mut gradient);
+        assert!(gradient.finite);
+        let wide = |values: &[f32]| values.iter().map(|v| f64::from(*v)).collect::<Vec<_>>();
+        let (_, slope) = backpropagation(network.sizes(), &wide(&params), &wide(&x), &wide(&targets));
+        for (matrix, live) in network.matrices().iter().zip(&gradient.live) {
+            for row in (0..matrix.rows).filter(|row| live.rows[row / 16] >> (row % 16) & 1 == 0) {
+                gradient.values[matrix.range()][row * matrix.width.blocks..][..matrix.width.blocks]
+                    .as_flattened_mut()
+                    .fill(0.0);
+            }
+        }
+        for (g, e) in network.outside(&gradient.values).iter().zip(slope) {
+            let e = e.clamp(-2.0, 2.0);
+            assert!((f64::from(*g) - e).abs() < 1e-5, "{set:?}, dense {dense}: {g} not {e}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! for the weights' gradient the lanes are units; for the gradient that goes further down they are samples, so that no
 //! sum runs along a register.
 
-use super::lanes::{self, LANES, Lanes, Vector, bits, blocks_for};
+use super::lanes::{self, LANES, Lanes, Vector, bits, blocks_for, reached};
 use super::{Extent, InstructionSet, Level, Tile, Width};
 use crate::learn::Real;
 
@@ -33,7 +33,7 @@ dispatched! {
     /// Backward from the output, given `delta`, the loss's gradient by the outputs: `[blocks of samples]`.
     ///
     /// Writes the gradient by the output's weights, clipped to `[-clip, clip]`, and the loss's gradient by the sums of the layer
-    /// below, whose outputs are `x`, as [`backward`] does; of both for those units that have their bit in `rows`.
+    /// below, whose outputs are `x`, as [`backward`] does; of both the blocks up to the last one with a unit that has its bit in `rows`.
     fn backward_output = backward_output_body, (
         weights: &[Lanes<T>],
         rows: &[u16],
@@ -50,7 +50,7 @@ dispatched! {
 dispatched! {
     /// The gradient by a hidden layer's weights and bias, which is the last row: `gradient[i] = sum over s of x[s][i] ·
     /// delta[s]`, in the rows that have their bit in `rows` and the first `live` blocks. It is clipped to `[-clip, clip]`.
-    /// Returns what the weights' is like and the bias's, and whether the latter was nowhere beyond [`Real::HUGE`] nor, as
+    /// Returns what the weights' is like and the bias's, and whether the latter was nowhere beyond `huge` nor, as
     /// it then is if anything of `delta` is not finite, not a number.
     ///
     /// `x` is `[samples][x_blocks]`, `delta` `[samples][width]`, `gradient` `[inputs + 1][width]`.
@@ -62,6 +62,7 @@ dispatched! {
         width: Width,
         live: usize,
         clip: T,
+        huge: T,
         gradient: &mut [Lanes<T>],
     ) -> ([Extent<T>; 2], bool)
 }
@@ -69,7 +70,7 @@ dispatched! {
 dispatched! {
     /// Backward through a hidden layer: `below[s][i] = weights[i] · delta[s]` where `x[s][i]`, the output of the layer below,
     /// is above zero, else 0; for those inputs that have their bit in `rows`, summing over those outputs that have theirs
-    /// in `columns`. Of the other inputs, those get 0 that share a block with one.
+    /// in `columns`. Of the other inputs, those get 0 that do not lie behind the last block with one.
     ///
     /// `weights` is `[inputs][blocks]`, `delta` is `[blocks of samples][blocks · LANES]`, `x` and `below` are
     /// `[samples][x_blocks]`. `by_unit` is `below` once more as the next layer wants it for its `delta`: `[blocks of
@@ -242,7 +243,7 @@ fn backward_output_body<T: Real, V: Vector<T>, const SUMS: usize>(
 ) -> Extent<T> {
     let samples = x.len() / x_blocks;
     let mut out = Clipped::<T, V>::new(clip);
-    for (block, _) in rows.iter().enumerate().filter(|(_, word)| **word != 0) {
+    for block in 0..reached(rows) {
         let (mut total, mut at) = (V::zero(), block);
         for delta in &delta.as_flattened()[..samples] {
             total = V::load(&x[at]).mul_add(V::splat(*delta), total);
@@ -254,9 +255,7 @@ fn backward_output_body<T: Real, V: Vector<T>, const SUMS: usize>(
     {
         let on = On { x, x_blocks, samples, layer };
         let delta = V::load(delta);
-        for (block, by_unit) in
-            by_unit.as_chunks_mut().0.iter_mut().enumerate().filter(|(b, _)| rows[*b] != 0)
-        {
+        for (block, by_unit) in by_unit.as_chunks_mut().0.iter_mut().enumerate().take(reached(rows)) {
             for ((row, &weight), samples) in
                 by_unit.iter_mut().zip(&weights[block]).zip(on.samples_of::<V>(block))
             {
@@ -309,6 +308,7 @@ fn weights_gradient_body<T: Real, V: Vector<T>, const SUMS: usize>(
     width: Width,
     live: usize,
     clip: T,
+    huge: T,
     gradient: &mut [Lanes<T>],
 ) -> ([Extent<T>; 2], bool) {
     let outer = Outer { x: x.as_flattened(), x_width: x_blocks * LANES, delta, width, live };
@@ -342,7 +342,7 @@ fn weights_gradient_body<T: Real, V: Vector<T>, const SUMS: usize>(
             total = total.add(V::load(delta));
             at += width.blocks;
         }
-        moderate &= total.within(V::splat(T::HUGE));
+        moderate &= total.within(V::splat(huge));
         out.put(total, &mut gradient[bias + block]);
     }
     ([weights, out.extent()], moderate == V::ALL)
@@ -499,9 +499,7 @@ fn backward_body<T: Real, V: Vector<T>, const SUMS: usize>(
     for (layer, (delta, by_unit)) in layers.enumerate().take(blocks_for(samples)) {
         Through { weights, blocks, columns, delta }.all_rows::<V, SUMS>(rows, by_unit);
         let on = On { x, x_blocks, samples, layer };
-        for (block, by_unit) in
-            by_unit.as_chunks_mut().0.iter_mut().enumerate().filter(|(b, _)| rows[*b] != 0)
-        {
+        for (block, by_unit) in by_unit.as_chunks_mut().0.iter_mut().enumerate().take(reached(rows)) {
             for (row, samples) in by_unit.iter_mut().zip(on.samples_of::<V>(block)) {
                 V::load(row).only(samples as u16).store(row);
             }

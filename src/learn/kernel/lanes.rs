@@ -64,11 +64,10 @@ pub trait Vector<T: Real>: Copy {
     fn magnitude(self) -> Self {
         self.at_least(self.mul(Self::splat(-T::one())))
     }
-    /// Into `[-clip, clip]`, and 0 where its magnitude is not above `least`; and which lanes that leaves. Of what is not a
-    /// number it makes either.
+    /// Into `[-clip, clip]`, and 0 where its magnitude is not above `least` or it is not a number; and which lanes that leaves.
     #[inline(always)]
     fn clipped(self, clip: Self, least: Self) -> (Self, u16) {
-        let above = !self.within(least) & Self::ALL;
+        let above = self.magnitude().above(least);
         (self.at_most(clip).at_least(clip.mul(Self::splat(-T::one()))).only(above), above)
     }
     /// The sum of the lanes.
@@ -249,6 +248,11 @@ impl<T: Real, const FMA: bool> Vector<T> for Array<T, FMA> {
         }
         a[0]
     }
+}
+
+/// How many words there are up to the last one with a bit: of blocks of units, those that anything may be in.
+pub(in crate::learn) fn reached(words: &[u16]) -> usize {
+    words.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1)
 }
 
 /// Row after row of so many; unlike `chunks_exact`, without a division.

@@ -5,12 +5,12 @@
 //! - numbers lie in blocks of [`LANES`]: a matrix is `[rows][blocks]`, row after row, the last block of a row filled up with
 //!   zeros; batches are `[samples][blocks of units]`. A layer's weights are `[inputs][outputs]`, so that a row is what one
 //!   input unit contributes;
-//! - what [`Live`] leaves out is neither read nor written;
+//! - what [`Live`] leaves out of a gradient is neither read nor written, and may hold anything;
 //! - the same input gives the same bits on the same machine.
 //!
 //! The loops are written once, over any [`Vector`], and compiled for each instruction set. What the processor
 //! has is found out at run time ([`InstructionSet::best`]). All `unsafe` of the learner is in this folder: the instructions
-//! of `x86`, each a line, and the call of what is compiled for them, in the macro below.
+//! of `x86`, and the call of what is compiled for them, in the macro below.
 //!
 //! | file | holds |
 //! |---|---|
@@ -65,7 +65,7 @@ mod rates;
 mod x86;
 
 pub(super) use dense::{backward, backward_output, forward, output, weights_gradient};
-pub(super) use lanes::{Array, LANES, Lanes, Vector, blocks_for};
+pub(super) use lanes::{Array, LANES, Lanes, Vector, blocks_for, reached};
 pub(super) use rates::{descend, descend_along, descend_at, learn, rate};
 
 /// What of a matrix `[rows][blocks]` is at hand: rows by a bit each, and of every row the first few blocks.

@@ -407,11 +407,11 @@ fn descend_body<T: Real, V: Vector<T>, const SUMS: usize>(
 /// Whether rounding can take no rate below the least, for gradients of at most one unit.
 #[inline(always)]
 fn stays_above_least<T: Real>(polynomial: &[T]) -> bool {
-    let mut low = polynomial[0] + polynomial[0];
+    let mut all = T::zero();
     for coefficient in polynomial {
-        low -= coefficient.abs();
+        all += coefficient.abs();
     }
-    low > T::of(MIN_RATE)
+    polynomial[0] + polynomial[0] - all > T::of(MIN_RATE) + T::of(1e-6) * all
 }
 
 struct Slope<'a, T> {
@@ -473,7 +473,7 @@ impl<T: Real> Slope<'_, T> {
     /// Of the sum over so many lanes, in units, the part of those that moved: the others have the rate that there is at zero.
     #[inline(always)]
     fn moving(&self, sum: T, lanes: u32, moved: u32, at_zero: T) -> T {
-        sum / self.unit - T::of(f64::from(lanes.saturating_sub(moved))) * at_zero
+        (sum / self.unit - T::of(f64::from(lanes.saturating_sub(moved))) * at_zero).max(T::zero())
     }
 
     /// Moves `count` blocks from block `first` of every row. Returns the sum of all rates, in units, and of how many lanes.
@@ -545,18 +545,24 @@ fn descend_along_body<T: Real, V: Vector<T>, const SUMS: usize>(
 ) -> (T, u32) {
     let (one, reach) = (T::one(), V::splat(centres.near.reach));
     let polynomial = Polynomial::<V, NEAR>::new(&coefficients::<T, V>(&centres.near.rates, rates), one);
-    let mut moves = Moves::<T, V>::new(one);
+    let (mut moves, mut beyond) = (Moves::<T, V>::new(one), false);
     for row in bits(&live.rows) {
         for at in row * width.blocks..row * width.blocks + live.blocks {
             let x = V::load(&feature[at]);
+            beyond |= x.within(reach) != V::ALL;
             if x.within(reach) == V::ALL {
-                moves.make(polynomial.at(x), V::load(&direction[at]), &mut params[at]);
+                moves.make_learnt(polynomial.at(x), V::load(&direction[at]), &mut params[at]);
             }
         }
     }
-    let (sum, count) = moves.totals();
-    let more = descend_beyond(V::SET, centres, rates, width.blocks, live, feature, direction, one, params);
-    (sum + more.0, count + more.1)
+    let (mut sum, mut count) = moves.totals();
+    if beyond {
+        let more =
+            descend_beyond(V::SET, centres, rates, width.blocks, live, feature, direction, one, params);
+        sum += more.0;
+        count += more.1;
+    }
+    (sum, count)
 }
 
 #[inline(always)]
@@ -594,7 +600,7 @@ fn descend_beyond_body<T: Real, V: Vector<T>, const SUMS: usize>(
                 }
                 eta = V::load(&lanes);
             }
-            moves.make(eta, V::load(&direction[at]), &mut params[at]);
+            moves.make_learnt(eta, V::load(&direction[at]), &mut params[at]);
         }
     }
     moves.totals()
@@ -604,7 +610,6 @@ fn descend_beyond_body<T: Real, V: Vector<T>, const SUMS: usize>(
 struct Moves<T, V> {
     /// Of the direction; rates are multiplied by it.
     unit: T,
-    least: V,
     sum: V,
     count: u32,
 }
@@ -612,16 +617,21 @@ struct Moves<T, V> {
 impl<T: Real, V: Vector<T>> Moves<T, V> {
     #[inline(always)]
     fn new(unit: T) -> Self {
-        Moves { unit, least: V::splat(T::of(MIN_RATE) * unit), sum: V::zero(), count: 0 }
+        Moves { unit, sum: V::zero(), count: 0 }
     }
 
     #[inline(always)]
     fn make(&mut self, eta: V, direction: V, params: &mut Lanes<T>) {
-        let eta = eta.at_least(self.least);
         eta.mul_sub_from(direction, V::load(params)).store(params);
         let moved = direction.nonzero();
         self.sum = self.sum.add(eta.only(moved));
         self.count += moved.count_ones();
+    }
+
+    /// [`Moves::make`] at rates that rounding may have taken below what every local rate is at least.
+    #[inline(always)]
+    fn make_learnt(&mut self, eta: V, direction: V, params: &mut Lanes<T>) {
+        self.make(eta.at_least(V::splat(T::of(MIN_RATE) * self.unit)), direction, params);
     }
 
     /// Of the rates applied, and of the coordinates that moved.
