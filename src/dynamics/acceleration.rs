@@ -126,7 +126,12 @@ impl Acceleration {
     /// The sample of `age` pushes ago.
     fn at(&self, age: usize) -> &Observation {
         let length = self.window.len();
-        &self.window[(self.taken + length - 1 - age) % length]
+        let mut slot = self.taken + length - 1 - age;
+        // Twice at most, which takes less time than a division.
+        while slot >= length {
+            slot -= length;
+        }
+        &self.window[slot]
     }
 
     fn fit(&mut self) {
