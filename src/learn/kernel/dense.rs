@@ -243,13 +243,13 @@ fn backward_output_body<T: Real, V: Vector<T>, const SUMS: usize>(
 ) -> Extent<T> {
     let samples = x.len() / x_blocks;
     let mut out = Clipped::<T, V>::new(clip);
-    for block in 0..reached(rows) {
+    for (block, gradient) in gradient.iter_mut().enumerate().take(reached(rows)) {
         let (mut total, mut at) = (V::zero(), block);
         for delta in &delta.as_flattened()[..samples] {
             total = V::load(&x[at]).mul_add(V::splat(*delta), total);
             at += x_blocks;
         }
-        out.put(total, &mut gradient[block]);
+        out.put(total, gradient);
     }
     for (layer, (delta, by_unit)) in delta.iter().zip(by_unit.chunks_exact_mut(x_blocks * LANES)).enumerate()
     {
