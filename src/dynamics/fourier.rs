@@ -255,6 +255,11 @@ mod tests {
         }
         let after = mean_square(&rls, 0..628);
         assert!(after < before * 1e-2, "{before} -> {after}");
+        let mut basis = rls.basis();
+        for (motion, _) in (0..50).map(|i| sample(i as f64 * 0.13)) {
+            rls.expand(&motion, &mut basis);
+            assert!((rls.torques(&basis)[0] - rls.predict(&motion)[0]).abs() < 1e-9);
+        }
     }
 
     #[test]

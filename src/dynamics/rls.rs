@@ -466,6 +466,36 @@ mod tests {
     }
 
     #[test]
+    fn a_motion_expanded_gives_the_torques_of_the_motion() {
+        let (nominal, mut random) = (lwr(), ChaCha8Rng::seed_from_u64(6));
+        let truth = nominal.clone().with_payload(0.5, [0.0, 0.0, 0.05]);
+        let mut rls = TemperedRls::new(nominal.clone());
+        let mut basis = rls.basis();
+        for i in 0..200 {
+            let motion = random_motion(&mut random);
+            rls.expand(&motion, &mut basis);
+            let (rigid_body, predicted) = rls.predict_both(&motion);
+            let each = rls.torques(&basis).into_iter().zip(predicted).zip(rls.predict(&motion));
+            for ((expanded, both), alone) in each {
+                assert!(
+                    (expanded - alone).abs() < 1e-8 && (both - alone).abs() < 1e-12,
+                    "{expanded} {both} {alone}"
+                );
+            }
+            for (both, alone) in rigid_body.iter().zip(nominal.inverse_dynamics(&motion)) {
+                assert!((both - alone).abs() < 1e-12, "{both} {alone}");
+            }
+            rls.add(&basis, &true_torque(&truth, &motion));
+            if i % 10 == 9 {
+                rls.update();
+            }
+            if i == 100 {
+                rls.loosen_last_link();
+            }
+        }
+    }
+
+    #[test]
     fn a_batch_is_learnt_by_its_means_in_the_closed_form_of_bayesian_least_squares() {
         let arm = lwr();
         let mut rls = TemperedRls::new(arm.clone());
@@ -516,9 +546,10 @@ mod tests {
                 h = h.map(|h| h * random.random_range(0.9..1.1));
             }
             covariance.multiply(&h);
-            covariance.take(0, &h, 1e-3);
+            assert!(covariance.take(0, &h, 1e-3).is_some());
             covariance.settle();
         }
+        assert!(covariance.p[0] < 0.99, "it has not shrunk");
         let p = nalgebra::DMatrix::from_row_slice(5, 5, &covariance.p);
         assert_eq!(p, p.transpose());
         assert!(p.symmetric_eigenvalues().min() > -1e-12);

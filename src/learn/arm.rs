@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::joint::Scaling;
 use super::kernel::{Lanes, blocks_for};
 use super::network::{Blocks, Gradient};
-use super::real::{all_finite, all_moderate};
+use super::real::all_moderate;
 use super::{InstructionSet, JointLearner, Rates, Reload, StepReport, Workspace};
 use crate::config::Config;
 use crate::sample::{MAX_JOINTS, Motion, Observation, PerJoint};
@@ -348,12 +348,12 @@ impl ArmLearner {
         }
     }
 
-    /// Makes `motion` the input of the next prediction; false if it is not finite: ReLU would take a NaN for a silent unit
-    /// and answer with a number.
+    /// Makes `motion` the input of the next prediction; false if it is not finite, or beyond
+    /// [`Real::HUGE`](super::Real::HUGE): ReLU would take a NaN for a silent unit and answer with a number.
     fn take_input(&mut self, motion: &Motion) -> bool {
         let input = self.single.input_mut(0, 3 * self.joints.len());
         self.scaling.input(motion, input);
-        all_finite(input)
+        all_moderate(input)
     }
 
     /// [`predict`](ArmLearner::predict) for one joint; `rigid_body` is that joint's.

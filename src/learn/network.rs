@@ -431,7 +431,7 @@ impl<T: Real> Network<T> {
         let Workspace { activations, live, outputs, delta_output, delta, by_unit, .. } = workspace;
         let samples = workspace.samples;
         let Gradient { values, live: written, extent, finite, dense, clip, unit } = gradient;
-        let (clip, huge) = (*clip / *unit, T::HUGE / *unit);
+        let (clip, huge) = (*clip / *unit, (T::HUGE / *unit).min(T::max_value()));
         let scale = T::of(2.0 / samples.max(1) as f64) / *unit;
         let (mut total, mut is_moderate) = (T::zero(), true);
         let each = delta_output.as_flattened_mut().iter_mut().zip(&outputs[..samples]).zip(targets);

@@ -138,6 +138,7 @@ impl<T: Real> Adam<T> {
         let bound = T::max_value().sqrt() * T::of(0.1);
         self.steps = self.steps.saturating_add(1);
         for ((matrix, &unit), extent) in matrices.iter().zip(units).zip(&mut self.feature.extent) {
+            let per_unit = T::one() / unit;
             let range = matrix.range();
             let moments = self.mean[range.clone()].as_flattened_mut().iter_mut();
             let moments = moments.zip(self.square[range.clone()].as_flattened_mut());
@@ -145,7 +146,7 @@ impl<T: Real> Adam<T> {
             let out = feature.zip(self.direction[range.clone()].as_flattened_mut());
             for (((feature, direction), (m, s)), &g) in out.zip(moments).zip(gradient[range].as_flattened()) {
                 *direction = adam(m, s, g.max(-bound).min(bound)).max(-clip).min(clip);
-                *feature = m.max(-clip).min(clip) / unit;
+                *feature = m.max(-clip).min(clip) * per_unit;
             }
             // Nobody has looked: every block will be.
             extent.most = T::max_value();

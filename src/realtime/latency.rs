@@ -679,6 +679,9 @@ pub fn read_hlog(path: &Path) -> Result<Hlog, LatencyError> {
             .map_err(|error| broken(&error.to_string()))?;
         let tag = interval.tag().map_or("default", |tag| tag.as_str()).to_string();
         let sum = hlog.stages.entry(tag.clone()).or_insert_with(|| self::histogram(DIGITS));
+        if histogram.max() > histogram.highest_equivalent(HIGHEST) {
+            return Err(damaged(format!("a latency of {} ns, beyond {HIGHEST} ns", histogram.max())));
+        }
         sum.add(&histogram).map_err(|error| damaged(error.to_string()))?;
         *hlog.seconds.entry(tag).or_default() += interval.duration().as_secs_f64();
     }
@@ -696,7 +699,7 @@ impl Summary {
         for log in logs {
             for (tag, histogram) in &log.stages {
                 let (sum, seconds) = merged.entry(tag).or_insert_with(|| (self::histogram(DIGITS), 0.0));
-                // Cannot fail: both have our bounds, since reading made them so.
+                // Cannot fail: it grows as far as the values.
                 let _ = sum.add(histogram);
                 *seconds += log.seconds.get(tag).copied().unwrap_or_default();
             }

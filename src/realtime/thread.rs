@@ -97,12 +97,14 @@ impl fmt::Display for Grants {
     }
 }
 
-/// Asks for the calling thread what `cpu_affinity`, `thread_priority` and `lock_memory` say, and faults in its stack and the
-/// program's code. Its data it has touched before: call this once it is warm.
+/// Gives back what start-up freed, asks for the calling thread what `cpu_affinity`, `thread_priority` and `lock_memory` say,
+/// and faults in its stack and the program's code. Its data it has touched before: call this once it is warm.
 ///
 /// Memory is locked for the whole process, so call it once the large allocations are made. Nothing here fails: what was
 /// not granted stands in the answer.
 pub fn prepare(config: &Config) -> Grants {
+    // Before the thread has a priority: the allocator's lock knows none.
+    give_back();
     let isolated = isolated_cpus();
     let wanted = wanted_cpus(config, &isolated);
     let affinity = if wanted.is_empty() {
@@ -129,7 +131,6 @@ pub fn prepare(config: &Config) -> Grants {
             ),
         ),
     };
-    give_back();
     let memory = if config.lock_memory { lock_memory() } else { Grant::NotAsked };
     if config.lock_memory {
         prefault_code();

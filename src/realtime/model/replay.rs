@@ -3,6 +3,7 @@
 //! Contract: construction takes (and touches) all its memory, 16 bytes per joint and sample; everything else is called by the
 //! pinned thread and allocates nothing. What is drawn depends on the seed and on what was kept alone.
 
+use super::learnt::within;
 use crate::config::Config;
 use crate::learn::{Batch, Checkpoint, Refusal, Values};
 use crate::sample::{Motion, PerJoint};
@@ -117,6 +118,8 @@ impl Replay {
         let Some(&[found, _]) = checkpoint.shape("replay.samples") else { return Ok(()) };
         let width = 4 * self.joints;
         let mut samples = checkpoint.f32s("replay.samples", &[found, width])?;
+        let wide: Vec<f64> = samples.iter().map(|value| f64::from(*value)).collect();
+        within("replay.samples", &wide, -PLAUSIBLE, PLAUSIBLE)?;
         let state = checkpoint.u64s("replay.state", &[2])?;
         let next = (state[0] as usize).min(found);
         self.random = state[1];
