@@ -158,7 +158,7 @@ impl<T: Real> Layer<'_, T> {
         let (blocks, count) = (self.width.blocks, B + usize::from(HALF));
         let inputs = self.weights.len() / blocks - 1;
         let bias = &self.weights[inputs * blocks + b..][..count];
-        // No array of arrays: it would be copied by a call.
+        // Filled one by one: `[bias; S]` would be copied by a call.
         let (mut sums, mut halves) = ([[V::zero(); B]; S], [V::zero().low(); S]);
         for (sums, half) in sums.iter_mut().zip(&mut halves) {
             for (sum, bias) in sums.iter_mut().zip(bias) {

@@ -549,9 +549,10 @@ fn descend_along_body<T: Real, V: Vector<T>, const SUMS: usize>(
     for row in bits(&live.rows) {
         for at in row * width.blocks..row * width.blocks + live.blocks {
             let x = V::load(&feature[at]);
-            beyond |= x.within(reach) != V::ALL;
             if x.within(reach) == V::ALL {
                 moves.make_learnt(polynomial.at(x), V::load(&direction[at]), &mut params[at]);
+            } else {
+                beyond = true;
             }
         }
     }
